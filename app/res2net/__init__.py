@@ -1,0 +1,1 @@
+"""Res2Net image classifiers: models, training, evaluation and use."""

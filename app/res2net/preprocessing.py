@@ -1,0 +1,82 @@
+"""What is done to an image before a network sees it: one description, stored in every checkpoint.
+
+`data/dali.py` builds it of DALI operators, `Preprocessing.transform` of torchvision's; the two
+agree within one grey level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize the short side to `resize_size`, cut the centre square of `image_size`, normalise.
+
+    The defaults are those of all published Res2Net figures: 256, 224, bilinear.
+    """
+
+    image_size: int = 224
+    crop_fraction: float = 0.875
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @property
+    def resize_size(self) -> int:
+        """Pixels of the resized short side: 256 for a crop of 224 at fraction 0.875."""
+        return int(self.image_size / self.crop_fraction)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Preprocessing:
+        """Read what `to_dict` gave."""
+        return cls(
+            image_size=int(stored["image_size"]),
+            crop_fraction=float(stored["crop_fraction"]),
+            interpolation=str(stored["interpolation"]),
+            mean=_triple(stored["mean"]),
+            std=_triple(stored["std"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings and lists only, so that a checkpoint or JSON can hold it."""
+        values = asdict(self)
+        return values | {"mean": list(self.mean), "std": list(self.std)}
+
+    def transform(self) -> Callable[[Image], torch.Tensor]:
+        """Torchvision's form, for PIL images: (H, W, C) any mode -> uint8 (3, S, S)."""
+        from torchvision.transforms import v2
+
+        mode = v2.InterpolationMode(self.interpolation)
+        return v2.Compose(
+            [
+                v2.RGB(),
+                v2.Resize(self.resize_size, interpolation=mode, antialias=True),
+                v2.CenterCrop(self.image_size),
+                v2.PILToTensor(),
+            ]
+        )
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, 3, H, W) -> float32 of the same shape and memory format, on its device."""
+        import torch
+
+        scale = [255.0 * value for value in self.std]
+        shift = [value / std for value, std in zip(self.mean, self.std, strict=True)]
+        factor = torch.tensor(scale, device=images.device).reciprocal().view(1, 3, 1, 1)
+        offset = torch.tensor(shift, device=images.device).view(1, 3, 1, 1)
+        return images.float().mul_(factor).sub_(offset)
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
