@@ -1,0 +1,1 @@
+"""Networks in plain PyTorch: nothing here knows of Lightning, files or devices."""

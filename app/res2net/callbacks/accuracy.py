@@ -1,0 +1,73 @@
+"""Top-1, top-5 and loss over the whole evaluation set, each image counted once.
+
+Logs `val/top1`, `val/top5` (six classes or more) and `val/loss`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torchmetrics import MeanMetric, MetricCollection, SumMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+
+class Accuracy(L.Callback):
+    """Accumulates over batches and ranks; labels equal to `padding` are masked.
+
+    `results` holds the last evaluation: `top1`, `top5`, `loss` and `images`, fractions 0..1.
+    """
+
+    def __init__(self, num_classes: int, *, images: int, padding: int = -1) -> None:
+        """`images` is how many the evaluation set has: another count is a bug and raises."""
+        self.padding = padding
+        self.images = images
+        self.results: dict[str, float] = {}
+        metrics: dict[str, Any] = {
+            f"top{k}": MulticlassAccuracy(
+                num_classes, top_k=k, average="micro", ignore_index=padding
+            )
+            for k in (1, 5)
+            if k == 1 or num_classes >= 6
+        }
+        metrics |= {"loss": MeanMetric(), "images": SumMetric()}
+        # without this, losses and counts would be summed in float32
+        self._metrics = MetricCollection(metrics, compute_groups=False).set_dtype(torch.float64)
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._metrics.to(pl_module.device).reset()
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        labels = batch[1]
+        counted = labels != self.padding
+        for name, metric in self._metrics.items(copy_state=False):
+            if name == "loss":
+                metric.update(outputs["losses"], weight=counted)
+            elif name == "images":
+                metric.update(counted.sum())
+            else:
+                metric.update(outputs["logits"], labels)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        values = {name: value.item() for name, value in self._metrics.compute().items()}
+        images = round(values.pop("images"))
+        if images != self.images:
+            raise RuntimeError(f"counted {images} of {self.images} evaluation images")
+        # torchmetrics divides in float32: the number of correct images gives the exact fraction
+        exact = {k: round(v * images) / images if k != "loss" else v for k, v in values.items()}
+        self.results = exact | {"images": images}
+        logged = {f"val/{name}": value for name, value in exact.items()}
+        for name, value in logged.items():
+            pl_module.log(name, value, logger=False, rank_zero_only=True)
+        if trainer.state.fn != "validate":
+            for logger in trainer.loggers:
+                logger.log_metrics(logged | {"epoch": trainer.current_epoch}, trainer.global_step)

@@ -1,0 +1,92 @@
+"""`summary.json`: what a run has come to, rewritten whenever its state is saved."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import lightning as L
+
+from res2net.callbacks.accuracy import Accuracy
+from res2net.files.atomic import atomic_write_json
+from res2net.files.runs import SCHEMA, RunDirectory
+
+PACKAGES = ("res2net-lightning", "torch", "torchvision", "lightning", "nvidia-dali-cuda130")
+
+
+class Summary(L.Callback):
+    """Counts what was really done, over all starts of a run, on rank 0.
+
+    `steps` are those of the state, `steps_executed` also those that a kill undid: the heartbeat
+    file keeps their number at every step. `val/...` are of the last epoch, `best` is of the best.
+    """
+
+    def __init__(self, run: RunDirectory, accuracy: Accuracy, *, global_batch_size: int) -> None:
+        self.run = run
+        self.accuracy = accuracy
+        self.global_batch_size = global_batch_size
+        self.best: Mapping[str, float] = {}
+        self._started = time.monotonic()
+        self._before: dict[str, Any] = {}
+        self._executed = 0
+        self._beat: int | None = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        self._before = self.run.read_summary()
+        if self.run.heartbeat.exists():
+            self._executed = int(self.run.heartbeat.read_text().split()[0])
+        self._beat = os.open(self.run.heartbeat, os.O_WRONLY | os.O_CREAT)
+        restarts = self._before["restarts"] + 1 if self._before else 0
+        self._before |= {"restarts": restarts, "wall": self._before.get("wall_seconds", 0.0)}
+        self.write(trainer, "running")
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if self._beat is not None and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._executed += 1
+            line = f"{self._executed:>12} {trainer.global_step:>12} {time.time():.1f}\n"
+            os.pwrite(self._beat, line.encode(), 0)
+
+    def write(self, trainer: L.Trainer, status: str) -> None:
+        """Rank 0 only; `status` is running, completed or failed."""
+        results = {f"val/{k}": v for k, v in self.accuracy.results.items() if k != "images"}
+        stored = {k: v for k, v in self._before.items() if k.startswith("val/")}
+        module = trainer.lightning_module
+        summary = {
+            "schema": SCHEMA,
+            "status": status,
+            **(results or stored),
+            "best": dict(self.best) or self._before.get("best", {}),
+            "samples_seen": trainer.global_step * self.global_batch_size,
+            "steps": trainer.global_step,
+            "steps_executed": self._executed,
+            "restarts": self._before["restarts"],
+            "wall_seconds": round(self._before["wall"] + time.monotonic() - self._started, 1),
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "versions": {"python": platform.python_version()}
+            | {package: version(package) for package in PACKAGES},
+        }
+        atomic_write_json(self.run.summary, summary)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if self._beat is not None:
+            self.write(trainer, "failed")
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self._beat is not None:
+            os.close(self._beat)
+            self._beat = None

@@ -1,0 +1,134 @@
+"""What there is: a data set's images, their labels and the names of its classes.
+
+A source knows nothing of order, ranks or decoding. There are two kinds, alike in `class_names`,
+`labels`, `len()` and `name(index)`: `FolderSource` gives paths of files to decode, `ArraySource`
+gives decoded pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from res2net.data.cifar import load_cifar
+from res2net.data.folder import FolderSource, first_few, open_folder, open_split_folder
+from res2net.data.split import stratified_split
+from res2net.errors import InputError
+
+__all__ = ["SOURCES", "ArraySource", "FolderSource", "Source", "open_folder", "open_sources"]
+
+SOURCES = ("folder", "cifar10", "cifar100", "digits")
+
+_DIGITS_VAL_FRACTION = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Images in memory: uint8 (count, H, W, 3), labels int64 (count,)."""
+
+    origin: str
+    """Data set and split, as in `digits/train`."""
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    images: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, indices: np.ndarray) -> np.ndarray:
+        """Indices (n,) -> uint8 (n, H, W, 3)."""
+        return self.images[indices]
+
+    def name(self, index: int) -> str:
+        """What messages call an image: `digits/train/17`."""
+        return f"{self.origin}/{index}"
+
+
+Source = FolderSource | ArraySource
+
+
+def open_sources(
+    source: str,
+    root: str,
+    *,
+    train_dir: str = "",
+    val_dir: str = "",
+    val_fraction: float = 0.1,
+    split_seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> tuple[Source, Source]:
+    """Open a data set for training and validation; the arguments are the keys of group `data`.
+
+    An empty `root` is data/<source>. With `class_names` these number the classes, as a trained
+    model has them; else the data's own do, folders sorted by name.
+
+    CIFAR is downloaded into `root` if it is not there; its validation images are the published test
+    batch. Of the digits a fifth is put aside (1,437 and 360 images).
+
+    Raises InputError for what the data or the keys lack, WorkError when a download fails.
+    """
+    root = root or os.path.join("data", source)
+    if split_seed < 0:
+        raise InputError(f"data.split_seed={split_seed}: expected 0 or more")
+    if source == "folder":
+        return open_split_folder(
+            root, train_dir, val_dir, val_fraction, split_seed, class_names=class_names
+        )
+    if train_dir or val_dir:
+        raise InputError(
+            f"data.train_dir={train_dir!r}, data.val_dir={val_dir!r}: only data.source=folder has "
+            f"such folders, not {source}"
+        )
+    if source == "digits":
+        return _open_digits(split_seed, class_names)
+    if source in ("cifar10", "cifar100"):
+        names, *splits = load_cifar(source, Path(root))
+        train, val = (
+            _array_source(f"{source}/{split}", names, images, labels, class_names)
+            for split, (images, labels) in zip(("train", "test"), splits, strict=True)
+        )
+        return train, val
+    raise InputError(f"data.source={source}: expected one of {', '.join(SOURCES)}")
+
+
+def _array_source(
+    origin: str,
+    names: Sequence[str],
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None,
+) -> ArraySource:
+    """Images whose labels count in `names`, renumbered as `class_names` where given."""
+    known = tuple(class_names or names)
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(
+            f"{origin}: unknown class {first_few(unknown)} (known: {first_few(known)})"
+        )
+    numbers = np.array([known.index(name) for name in names], dtype=np.int64)
+    return ArraySource(origin=origin, class_names=known, labels=numbers[labels], images=images)
+
+
+def _open_digits(
+    split_seed: int, class_names: Sequence[str] | None
+) -> tuple[ArraySource, ArraySource]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise InputError(
+            "data.source=digits: the images come with scikit-learn; "
+            "pip install res2net-lightning[quickstart]"
+        ) from error
+    digits = load_digits()
+    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), values 0..16
+    images = np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    labels = digits.target.astype(np.int64)
+    names = tuple(str(digit) for digit in range(10))
+    stay, aside = stratified_split(labels, _DIGITS_VAL_FRACTION, split_seed)
+    return (
+        _array_source("digits/train", names, images[stay], labels[stay], class_names),
+        _array_source("digits/val", names, images[aside], labels[aside], class_names),
+    )

@@ -1,0 +1,111 @@
+"""Write a file so that at every moment either the old one or the new one is there, whole.
+
+The new content goes to a temporary file in the same directory (a rename across file systems is a
+copy), reaches the disk by fsync and takes the old name's place by `os.replace`. A kill leaves at
+most a temporary file, which `remove_stale_temporaries` clears.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+StrPath = str | os.PathLike[str]
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+
+
+@contextmanager
+def atomic_write(path: StrPath) -> Iterator[BinaryIO]:
+    """Open a binary stream whose content becomes `path` when the block ends without an exception.
+
+    On any exception, KeyboardInterrupt included, the temporary file is removed and the old file
+    stays. A symbolic link at `path` is replaced, not followed. Raises OSError as `open` does.
+    """
+    target = Path(path)
+    temporary = _temporary_for(target)
+    try:
+        with open(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(target.parent)
+
+
+def atomic_write_text(path: StrPath, text: str) -> None:
+    """Write `text` as UTF-8, line ends as they are."""
+    with atomic_write(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+def atomic_write_json(path: StrPath, value: Any) -> None:
+    """Write `value` as JSON for people to read: indented, keys in their order.
+
+    Raises ValueError for NaN and infinities, which JSON has not, TypeError for other types.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    atomic_write_text(path, text + "\n")
+
+
+def link_or_copy(source: StrPath, destination: StrPath) -> None:
+    """Give `source` a second name at once: a hard link, or a copy where links are not supported.
+
+    The two names share their bytes, so both files may only ever be replaced, never written into.
+    Raises FileNotFoundError if `source` is missing; then `destination` stays as it was.
+    """
+    target = Path(destination)
+    temporary = _temporary_for(target)
+    temporary.unlink(missing_ok=True)
+    try:
+        # Linux links the symbolic link itself, whatever `follow_symlinks` says: resolve it first.
+        os.link(os.path.realpath(source), temporary)
+        os.replace(temporary, target)
+    except OSError:
+        with open(source, "rb") as original, atomic_write(target) as copy:
+            shutil.copyfileobj(original, copy, 1 << 20)
+    finally:
+        # Renaming one link of a file onto another does nothing by POSIX and leaves both names.
+        temporary.unlink(missing_ok=True)
+    sync_directory(target.parent)
+
+
+def remove_stale_temporaries(directory: StrPath) -> None:
+    """Remove what killed writers left. Only for a directory that no other process writes to now.
+
+    Process ids are not asked: a run goes on after a kill on another machine, or in a container
+    where its id is the same as before.
+    """
+    for entry in os.scandir(directory):
+        if _TEMPORARY.fullmatch(entry.name):
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def sync_directory(directory: StrPath) -> None:
+    """Bring a directory's names to the disk: without it a power cut can undo an `os.replace`."""
+    if sys.platform == "win32":  # directories cannot be opened there
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot do this and need not.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _temporary_for(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -1,0 +1,138 @@
+"""The run directory: its files, and whether and from where a run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from res2net.errors import InputError
+
+SCHEMA = 1
+
+
+def is_rank_zero() -> bool:
+    """Whether this process creates, locks, refuses, logs and prints for the whole run.
+
+    Lightning's launcher, torchrun and srun run the whole command once for each rank, before any
+    process group exists: the environment is all there is to ask.
+    """
+    ranks = (os.environ.get(key, "") for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return all(rank in ("", "0") for rank in ranks)
+
+
+def identity(
+    model: str,
+    *,
+    num_classes: int,
+    class_names: Sequence[str],
+    preprocessing: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a checkpoint says of itself, under the key `res2net`: plain values only."""
+    return {
+        "schema": SCHEMA,
+        "model": model,
+        "num_classes": num_classes,
+        "class_names": list(class_names),
+        "preprocessing": dict(preprocessing),
+        "config": dict(config),
+    }
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Names of the files of a run."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, parent: str, name: str) -> RunDirectory:
+        """The run called `name` in the folder of runs."""
+        return cls(Path(parent) / name)
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def next(self) -> Path:
+        """A checkpoint that is being written."""
+        return self.path / "next.ckpt"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.ckpt"
+
+    @property
+    def previous(self) -> Path:
+        return self.path / "previous.ckpt"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def heartbeat(self) -> Path:
+        """Steps executed so far, redone ones counted: rewritten in place at every step."""
+        return self.path / "heartbeat"
+
+    @property
+    def plots(self) -> Path:
+        return self.path / "plots"
+
+    @property
+    def wandb_id(self) -> Path:
+        return self.path / "wandb-run-id"
+
+    def is_run(self) -> bool:
+        return self.config.is_file()
+
+    def read_summary(self) -> dict[str, Any]:
+        """The summary, empty before there is one."""
+        if not self.summary.is_file():
+            return {}
+        summary = json.loads(self.summary.read_text())
+        assert isinstance(summary, dict)
+        return summary
+
+    def newest_checkpoint(self) -> tuple[Path | None, str]:
+        """What to resume from, and a line to say if it is not `last.ckpt`.
+
+        Nothing is changed, so that all ranks find the same.
+        """
+        if is_sound(self.last):
+            return self.last, ""
+        if not self.last.exists() and not self.previous.exists():
+            return None, ""
+        if is_sound(self.previous):
+            return self.previous, f"{self.last} is damaged: going on from {self.previous.name}"
+        raise InputError(
+            f"neither {self.last} nor {self.previous.name} can be read: they are damaged; "
+            f"start anew with another run.name, or go on from {self.best.name} by run.resume=PATH"
+        )
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a checkpoint is whole: every part of the zip file against its checksum.
+
+    `torch.load` alone does not notice a flipped bit.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile, ValueError, EOFError):
+        return False

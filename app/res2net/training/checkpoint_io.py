@@ -1,0 +1,47 @@
+"""How a checkpoint gets to the disk and back."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+
+from res2net.errors import WorkError
+from res2net.files.atomic import atomic_write
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Whole or not at all, and readable without running code.
+
+    Lightning's own goes through $TMPDIR and a copy: killed or out of space on the way it leaves a
+    torn file, or destroys the one that was there.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Raises WorkError where the disk does not take it; the old file is untouched then."""
+        try:
+            with atomic_write(Path(path)) as file:
+                torch.save(checkpoint, file)
+        # torch.save reports a full disk as RuntimeError
+        except (OSError, RuntimeError) as error:
+            raise WorkError(
+                f"cannot write the checkpoint {path}: {_reason(error)}; the one before it is "
+                "kept: make room or access and resume with run.resume=auto"
+            ) from error
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        assert isinstance(checkpoint, dict)
+        return checkpoint
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__context__ if isinstance(error.__context__, OSError) else error
+    return " ".join(str(cause).split())

@@ -1,0 +1,118 @@
+"""Where a run begins: anew, from a checkpoint, or not at all because it has ended.
+
+Every rank asks for itself and finds the same, because nothing changes the files until all ranks
+train; only rank 0 creates anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from res2net.config.load import differences, to_yaml
+from res2net.config.schema import Config
+from res2net.errors import InputError
+from res2net.files.atomic import atomic_write_text, remove_stale_temporaries
+from res2net.files.runs import RunDirectory, is_rank_zero, is_sound
+
+MAY_CHANGE = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate", "trainer.max_epochs",
+              "data.workers", "data.eval_batch_size")  # fmt: skip
+MAY_CHANGE_GROUPS = ("run.name", "run.dir", "run.resume", "logging.", "checkpoint.")
+
+
+@dataclass(frozen=True)
+class Start:
+    """The decision: a checkpoint to go on from, or None; and lines to say."""
+
+    checkpoint: Path | None = None
+    complete: bool = False
+    messages: tuple[str, ...] = ()
+
+
+def find_start(config: Config, run: RunDirectory) -> Start:
+    """Decide by `run.resume` and what lies in the run directory.
+
+    1. No directory, or an empty one: a new run (from the checkpoint that `run.resume` names).
+    2. A run, and `run.resume` empty: refused; nothing is ever overwritten.
+    3. A run that has ended: complete, unless `trainer.max_epochs` was raised.
+    4. A run, and `auto`: from its newest whole checkpoint; anew if it was killed before the first.
+    5. A run, and a path: from that checkpoint, which must be one of this run's.
+
+    Raises:
+        InputError: refused, or the configuration differs in what a resumed run must keep.
+    """
+    resume = config.run.resume
+    path = Path(resume) if resume not in ("", "auto") else None
+    if path is not None and not is_sound(path):
+        why = "is damaged or no checkpoint" if path.is_file() else "no such file"
+        raise InputError(f"run.resume={resume}: {why}; give a checkpoint or auto")
+    if not run.path.exists() or not any(run.path.iterdir()):
+        if path is None:
+            return Start()
+        return Start(path, messages=_announce(config, _stored_config(path), str(path)))
+    if not run.is_run():
+        raise InputError(f"{run.path} exists and is not a run: choose another run.name or run.dir")
+    if not resume:
+        raise InputError(
+            f"the run {run.path} exists: run.resume=auto goes on with it, run.name=NAME starts "
+            "another"
+        )
+    messages = _announce(config, yaml.safe_load(run.config.read_text()), str(run.config))
+    summary = run.read_summary()
+    if path is not None:
+        if path.resolve().parent != run.path.resolve():
+            raise InputError(
+                f"run.resume={resume}: the run {run.path} exists and this is none of its "
+                "checkpoints: run.name=NAME starts another run from it"
+            )
+        return Start(path, messages=messages)
+    if summary.get("status") == "completed" and "trainer.max_epochs" not in " ".join(messages):
+        return Start(complete=True)
+    checkpoint, warning = run.newest_checkpoint()
+    return Start(checkpoint, messages=(*messages, *filter(None, [warning])))
+
+
+def prepare(config: Config, run: RunDirectory) -> None:
+    """Make the directory (rank 0), or clear what a killed leg left in it."""
+    if not is_rank_zero():
+        return
+    run.path.mkdir(parents=True, exist_ok=True)
+    run.next.unlink(missing_ok=True)
+    remove_stale_temporaries(run.path)
+    atomic_write_text(run.config, to_yaml(config))
+
+
+def _announce(config: Config, stored: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    changed = differences(stored, config)
+    refused = [
+        f"{key} was {old}, now {new}"
+        for key, (old, new) in changed.items()
+        if key not in MAY_CHANGE and not key.startswith(MAY_CHANGE_GROUPS)
+    ]
+    if refused:
+        raise InputError(
+            f"a resumed run keeps its configuration ({where}): {'; '.join(refused)}; "
+            f"may change: {', '.join(MAY_CHANGE)}, logging.*, checkpoint.*"
+        )
+    return tuple(
+        f"changed since the start of the run: {key} was {old}, now {new}"
+        for key, (old, new) in changed.items()
+        if not key.startswith("run.")
+    )
+
+
+def _stored_config(path: Path) -> Mapping[str, Any]:
+    stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if "res2net" not in stored or "loops" not in stored:
+        raise InputError(
+            f"run.resume={path}: holds weights but no state of a run; model.weights={path} "
+            "starts a run from them"
+        )
+    config = stored["res2net"]["config"]
+    assert isinstance(config, dict)
+    return config

@@ -1,0 +1,79 @@
+"""The one door to networks: a name, and weights if you have them."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from pathlib import Path
+
+from res2net.errors import InputError
+from res2net.models.head import Res2NetClassifier
+from res2net.models.res2net import Res2Net
+from res2net.models.variants import VARIANTS, find_variant
+from res2net.weights.read import Weights, apply_weights, read_weights
+
+log = logging.getLogger(__name__)
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    weights: str | Path | Weights | None = None,
+) -> Res2NetClassifier:
+    """Build a classifier, in training mode, on the CPU (or the device of a surrounding context).
+
+    Args:
+        name: A variant or alias; `list_models` names the variants.
+        num_classes: Columns of the logits. None: as many as the weights have, without weights as
+            many as the variant was published with. With another number than the weights have, the
+            head starts fresh, and a warning is logged.
+        in_channels: Channels of the images; the weights must agree.
+        weights: A run directory, a checkpoint or weights file, or what `read_weights` gave. None:
+            a fresh initialisation.
+
+    Raises:
+        InputError: The name is unknown, a number is below 1, or the weights cannot be read or do
+            not fit.
+    """
+    variant = find_variant(name)
+    if num_classes is not None and num_classes < 1:
+        raise InputError(f"num_classes={num_classes}: at least 1")
+    if in_channels < 1:
+        raise InputError(f"in_channels={in_channels}: at least 1")
+    if isinstance(weights, (str, Path)):
+        weights = read_weights(weights)
+    if weights is not None:
+        stem_channels = weights.state_dict["backbone.stem.conv1.weight"].shape[1]
+        if stem_channels != in_channels:
+            raise InputError(
+                f"in_channels={in_channels}: the weights {weights.source!r} are for images of "
+                f"{stem_channels} channels"
+            )
+    if num_classes is None:
+        num_classes = variant.num_classes if weights is None else weights.num_classes
+
+    backbone = Res2Net(
+        stage_depths=variant.stage_depths,
+        base_width=variant.base_width,
+        scale=variant.scale,
+        cardinality=variant.cardinality,
+        stem=variant.stem,
+        avg_down=variant.avg_down,
+        base_channels=variant.base_channels,
+        in_channels=in_channels,
+        stride_1_first_as_normal=variant.stride_1_first_as_normal,
+        pool_count_include_pad=variant.pool_count_include_pad,
+    )
+    model = Res2NetClassifier(backbone, num_classes, variant=variant.name)
+    if weights is not None:
+        announcement = apply_weights(model, weights)
+        if announcement is not None:
+            log.warning(announcement)
+    return model
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The variants whose names match a shell pattern (`res2net50*`), in the table's order."""
+    return [name for name in VARIANTS if fnmatch.fnmatchcase(name, pattern)]

@@ -1,0 +1,250 @@
+"""What the command answers, where it prints it and with which exit code."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+
+from res2net.cli.main import VERBS, main
+from res2net.errors import InputError, WorkError
+from res2net.models.variants import ALIASES, VARIANTS
+
+COMMAND = [sys.executable, "-m", "res2net"]
+VERB_HELPS = [[name, "--help"] for name in VERBS if find_spec(f"res2net.cli.{name}")]
+VERB_LIST = "(verbs: train, test, predict, models, doctor)"
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """Put a verb `train` in place that takes CONFIG and arguments and runs `function`."""
+
+    def put(function):
+        def add_arguments(parser):
+            parser.add_argument("config", metavar="CONFIG")
+            parser.add_argument("overrides", metavar="key=value", nargs="*", default=[])
+            parser.add_argument("--dry-run", action="store_true")
+            parser.add_argument("--topk", type=int, default=5)
+            parser.add_argument("--checkpoint", choices=["last", "best"])
+
+        module = SimpleNamespace(add_arguments=add_arguments, run=function)
+        monkeypatch.setitem(sys.modules, "res2net.cli.train", module)
+
+    return put
+
+
+def failing(error: BaseException):
+    def run(arguments):
+        raise error
+
+    return run
+
+
+# --- Verbs and arguments -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_help_lists_every_verb(argv, capsys):
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for name, line in VERBS.items():
+        assert f"  {name:<10}{line}\n" in out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("res2net 0.")
+
+
+def test_a_verbs_help(verb, capsys):
+    verb(failing(AssertionError("not to be run")))
+    assert main(["train", "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("usage: res2net train ")
+    assert "CONFIG" in out and VERBS["train"][1:] in out
+    assert err == ""
+
+
+def test_options_may_stand_between_arguments(verb):
+    seen = []
+    verb(lambda arguments: seen.append(arguments) or 75)
+    assert main(["train", "quickstart", "a=1", "--dry-run", "b=2", "--topk", "3", "c=-1"]) == 75
+    assert (seen[0].config, seen[0].overrides) == ("quickstart", ["a=1", "b=2", "c=-1"])
+    assert (seen[0].dry_run, seen[0].topk) == (True, 3)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["trian"], f"'trian': no such verb; did you mean train? {VERB_LIST}"),
+        (["zzz"], f"'zzz': no such verb {VERB_LIST}"),
+        (["--json", "models"], f"'--json': no such verb {VERB_LIST}"),
+        (["train"], "res2net train: the following arguments are required: CONFIG"),
+        (
+            ["train", "x", "--dryrun"],
+            "res2net train: --dryrun: no such option; did you mean --dry-run? "
+            "(options: --checkpoint, --dry-run, --help, --topk)",
+        ),
+        (
+            ["train", "x", "--dry"],
+            "res2net train: --dry: no such option; did you mean --dry-run? "
+            "(options: --checkpoint, --dry-run, --help, --topk)",
+        ),
+        (
+            ["train", "x", "--optim.lr=3"],
+            "res2net train: --optim.lr: no such option "
+            "(options: --checkpoint, --dry-run, --help, --topk)",
+        ),
+        (["train", "x", "--topk", "a"], "res2net train: argument --topk: invalid int value: 'a'"),
+        (["models", "a", "b"], "res2net models: 'b': one argument too many"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_2(verb, argv, message, capsys):
+    verb(failing(AssertionError("not to be run")))
+    assert main(argv) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
+def test_a_wrong_choice_names_the_choices(verb, capsys):
+    verb(failing(AssertionError("not to be run")))
+    assert main(["train", "x", "--checkpoint", "first"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    for word in ("--checkpoint", "'first'", "last", "best"):
+        assert word in err
+
+
+# --- Errors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("optim.lr: 'x' is\nnot a number"), 2, "error: optim.lr: 'x' is not a number"),
+        (WorkError("disk full"), 1, "error: disk full"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_become_one_line_and_an_exit_code(verb, monkeypatch, capsys, error, code, line):
+    verb(failing(error))
+    assert main(["train", "x"]) == code
+    assert capsys.readouterr() == ("", f"{line}\n")
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        with monkeypatch.context() as other_rank:
+            other_rank.setenv(name, "1")
+            assert main(["train", "x"]) == code
+            assert capsys.readouterr() == ("", "")
+        monkeypatch.setenv(name, "0")
+    assert main(["train", "x"]) == code
+    assert capsys.readouterr() == ("", f"{line}\n")
+
+
+def test_a_bug_keeps_its_traceback(verb):
+    verb(failing(ZeroDivisionError("bug")))
+    with pytest.raises(ZeroDivisionError, match="bug"):
+        main(["train", "x"])
+
+
+def test_another_pipe_than_stdout_is_no_quiet_end(verb):
+    verb(failing(BrokenPipeError("a worker's")))
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        main(["train", "x"])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["models", "--json"]])
+def test_a_closed_pipe_ends_quietly(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_the_command_exits_with_mains_code():
+    done = subprocess.run([*COMMAND, "trian"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: 'trian': no such verb; did you mean train? {VERB_LIST}\n"
+
+
+# --- Start-up ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["models"], ["models", "--json"], *VERB_HELPS])
+def test_answers_quickly_and_without_torch(argv):
+    code = (
+        "import sys\n"
+        "from res2net.cli.main import main\n"
+        f"assert main({argv!r}) == 0\n"
+        "assert not {'torch', 'lightning'} & set(sys.modules)"
+    )
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def test_models_prints_every_variant_and_alias(capsys):
+    assert main(["models"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for name in VARIANTS:
+        assert name in [row[0] for row in rows if len(row) > 3]
+    for alias, name in ALIASES.items():
+        assert [alias, name] in rows
+    assert ["res2net50_26w_4s", "25.70M", "4.26G", "224", "77.99%", "93.86%", "timm"] in rows
+    assert ["res2net20_cifar", "0.20M", "0.03G", "32"] in rows
+
+
+def test_models_json_is_all_that_stands_on_stdout(capsys):
+    assert main(["models", "--json", "res2net50_26w_4s"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "name": "res2net50_26w_4s",
+            "parameters": 25_699_120,
+            "macs": 4_255_166_464,
+            "image_size": 224,
+            "num_classes": 1000,
+            "published": {"top1": 0.77994, "top5": 0.9386, "measured_by": "timm"},
+            "aliases": ["res2net50"],
+        }
+    ]
+
+
+def test_models_without_published_accuracy(capsys):
+    assert main(["models", "--json", "res2net20_cifar"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["published"] is None
+
+
+def test_models_matches_names_and_aliases(capsys):
+    assert main(["models", "--json", "*v1b*"]) == 0
+    names = [row["name"] for row in json.loads(capsys.readouterr().out)]
+    assert names == [name for name in VARIANTS if "v1b" in name]
+    assert main(["models", "--json", "res2net50d"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["name"] == "res2net50_v1b_26w_4s"
+
+
+def test_models_without_a_match_names_the_nearest(capsys):
+    assert main(["models", "res2next5"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(
+        "error: 'res2next5': matches no variant and no alias; did you mean res2next50"
+    )
+    assert err.endswith(f"(variants: {', '.join(VARIANTS)})\n")

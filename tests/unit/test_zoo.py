@@ -1,0 +1,96 @@
+"""The one door: names, classes, channels and weights."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import res2net
+from res2net.errors import InputError
+from res2net.models.variants import VARIANTS
+from res2net.weights.read import read_weights
+from res2net.zoo import create_model, list_models
+
+NAME = "res2net20_cifar"
+
+
+@pytest.fixture
+def file(tmp_path):
+    torch.manual_seed(1)
+    path = tmp_path / "a.pth"
+    torch.save(create_model(NAME, num_classes=7).state_dict(), path)
+    return path
+
+
+def test_defaults_are_the_variant_s():
+    model = create_model(NAME)
+    assert (model.variant, model.num_classes, model.in_channels) == (NAME, 10, 3)
+    with torch.device("meta"):
+        model = create_model("res2net50d")
+    assert (model.variant, model.num_classes) == ("res2net50_v1b_26w_4s", 1000)
+
+
+def test_classes_and_channels():
+    model = create_model(NAME, num_classes=4, in_channels=1)
+    assert model(torch.randn(2, 1, 32, 32)).shape == (2, 4)
+
+
+def test_weights_bring_their_classes(file):
+    expected = read_weights(file).state_dict
+    for weights in (file, str(file), read_weights(file)):
+        model = create_model(NAME, weights=weights)
+        assert model.num_classes == 7
+        assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+
+
+def test_other_number_of_classes_is_announced(file, caplog):
+    with caplog.at_level(logging.WARNING):
+        create_model(NAME, weights=file)
+        assert not caplog.records
+        model = create_model(NAME, num_classes=3, weights=file)
+    assert model.num_classes == 3
+    (record,) = caplog.records
+    assert "for 7 classes, the network has 3: the head starts fresh" in record.getMessage()
+
+
+def test_channels_that_the_stem_does_not_have(file):
+    with pytest.raises(InputError, match=r"in_channels=1: the weights '.*' are for images of 3"):
+        create_model(NAME, in_channels=1, weights=file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [({"num_classes": 0}, "num_classes=0: at least 1"), ({"in_channels": 0}, "in_channels=0: at")],
+)
+def test_numbers_below_1(arguments, reason):
+    with pytest.raises(InputError, match=reason):
+        create_model(NAME, **arguments)
+
+
+def test_unknown_name():
+    with pytest.raises(InputError, match="'res2net20': no such variant; the nearest: res2net"):
+        create_model("res2net20")
+
+
+def test_list_models():
+    assert list_models() == list(VARIANTS)
+    assert list_models("res2net101*") == ["res2net101_26w_4s", "res2net101_v1b_26w_4s"]
+    assert list_models("nothing*") == []
+
+
+def test_package_offers_the_door():
+    assert res2net.create_model is create_model
+    assert res2net.list_models is list_models
+    assert {"create_model", "list_models", "Predictor"} <= set(dir(res2net))
+    with pytest.raises(AttributeError, match="'res2net' has no attribute 'nothing'"):
+        _ = res2net.nothing
+
+
+def test_importing_the_package_does_not_import_torch():
+    check = (
+        "import sys, res2net, res2net.models.variants; assert 'torch' not in sys.modules;"
+        "res2net.create_model; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)

@@ -1,0 +1,306 @@
+"""Reading weights: what is accepted, what is refused and how, and that nothing is loaded half."""
+
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from res2net.errors import InputError
+from res2net.preprocessing import Preprocessing
+from res2net.weights.formats import to_official
+from res2net.weights.read import Weights, apply_weights, read_weights
+from res2net.zoo import create_model
+
+NAME = "res2net20_cifar"
+IDENTITY = {
+    "schema": 1,
+    "model": NAME,
+    "num_classes": 10,
+    "class_names": [f"class {index}" for index in range(10)],
+    "preprocessing": Preprocessing(image_size=32, crop_fraction=1.0).to_dict(),
+}
+
+
+@pytest.fixture
+def tensors() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return create_model(NAME).state_dict()
+
+
+def lightning_checkpoint(tensors, **more):
+    wrapped = {f"model.{key}": value for key, value in tensors.items()}
+    return {"state_dict": wrapped, "epoch": 3, "res2net": IDENTITY, **more}
+
+
+def assert_same(weights: Weights, tensors: dict[str, torch.Tensor]) -> None:
+    assert weights.state_dict.keys() == tensors.keys()
+    assert all(torch.equal(weights.state_dict[key], tensors[key]) for key in tensors)
+
+
+def refusal(path: Path, **arguments) -> str:
+    with pytest.raises(InputError) as caught:
+        read_weights(path, **arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert repr(str(path)) in message
+    assert ".safetensors" in message  # what is accepted
+    return message
+
+
+def test_our_checkpoint(tmp_path, tensors):
+    path = tmp_path / "a.ckpt"
+    torch.save(lightning_checkpoint(tensors), path)
+    weights = read_weights(path)
+    assert_same(weights, tensors)
+    assert weights.model == NAME
+    assert weights.num_classes == 10
+    assert weights.class_names == tuple(IDENTITY["class_names"])
+    assert weights.preprocessing == Preprocessing(image_size=32, crop_fraction=1.0)
+    assert weights.source == str(path)
+
+
+def test_averaged_weights_are_read_when_asked_for(tmp_path, tensors):
+    averaged = {f"model.{key}": value + 1 for key, value in tensors.items()}
+    path = tmp_path / "a.ckpt"
+    torch.save(lightning_checkpoint(tensors, ema_state_dict=averaged), path)
+    assert_same(read_weights(path), tensors)
+    assert_same(read_weights(path, ema=True), {key: value + 1 for key, value in tensors.items()})
+
+
+def test_averaged_weights_that_are_not_there(tmp_path, tensors):
+    path = tmp_path / "a.ckpt"
+    torch.save(lightning_checkpoint(tensors), path)
+    assert "holds no averaged weights" in refusal(path, ema=True)
+    path = tmp_path / "a.safetensors"
+    save_file(tensors, path)
+    assert "holds no averaged weights" in refusal(path, ema=True)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("container", [None, "state_dict", "model"])
+def test_official_file(tmp_path, tensors, container, legacy):
+    official = {f"module.{key}": value for key, value in to_official(tensors).items()}
+    path = tmp_path / "a.pth"
+    stored = official if container is None else {container: official, "arch": "resnet18"}
+    torch.save(stored, path, _use_new_zipfile_serialization=not legacy)
+    assert zipfile.is_zipfile(path) is not legacy
+    weights = read_weights(str(path))
+    assert_same(weights, tensors)
+    assert (weights.model, weights.class_names, weights.preprocessing) == (None, None, None)
+    assert weights.num_classes == 10
+
+
+def test_safetensors_with_and_without_a_description(tmp_path, tensors):
+    path = tmp_path / "a.safetensors"
+    save_file(to_official(tensors), path)
+    weights = read_weights(path)
+    assert_same(weights, tensors)
+    assert weights.model is None
+    save_file(tensors, path, metadata={"res2net": json.dumps(IDENTITY)})
+    weights = read_weights(path)
+    assert_same(weights, tensors)
+    assert weights.model == NAME
+    assert weights.preprocessing == Preprocessing(image_size=32, crop_fraction=1.0)
+
+
+def test_run_directory(tmp_path, tensors):
+    torch.save(lightning_checkpoint(tensors), tmp_path / "best.ckpt")
+    with pytest.raises(InputError, match=r"has no last\.ckpt, it has best\.ckpt; accepted"):
+        read_weights(tmp_path)
+    weights = read_weights(tmp_path, checkpoint="best")
+    assert weights.source == str(tmp_path / "best.ckpt")
+    later = {key: value + 1 for key, value in tensors.items()}
+    torch.save(lightning_checkpoint(later), tmp_path / "last.ckpt")
+    assert_same(read_weights(tmp_path), later)
+    assert_same(read_weights(tmp_path, checkpoint="best"), tensors)
+
+
+def test_directory_without_checkpoints(tmp_path):
+    assert "has no last.ckpt, it has no checkpoint" in refusal(tmp_path)
+
+
+def test_missing_and_empty_files(tmp_path):
+    assert "no such file" in refusal(tmp_path / "a.ckpt")
+    for name in ("a.ckpt", "a.safetensors"):
+        (tmp_path / name).touch()
+        assert "the file is empty" in refusal(tmp_path / name)
+
+
+class Malicious:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+@pytest.mark.parametrize("form", ["pickle", "zip", "legacy"])
+def test_code_is_refused_and_does_not_run(tmp_path, tensors, form):
+    trace = tmp_path / "trace"
+    path = tmp_path / "a.pth"
+    stored = {"state_dict": to_official(tensors), "extra": Malicious(trace)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(stored))
+    else:
+        torch.save(stored, path, _use_new_zipfile_serialization=form == "zip")
+    message = refusal(path)
+    assert not trace.exists()
+    if form == "pickle":
+        pickle.loads(path.read_bytes())
+    else:
+        assert "carries the Python object posix.system, which could run code" in message
+        torch.load(path, weights_only=False)
+    assert trace.exists()  # the file does run code where it may
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_truncated_file(tmp_path, tensors, form, share):
+    path = tmp_path / ("a.safetensors" if form == "safetensors" else "a.pth")
+    if form == "safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=form == "zip")
+    read_weights(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    assert "damaged" in refusal(path)
+
+
+def test_flipped_bit(tmp_path, tensors):
+    path = tmp_path / "a.pth"
+    torch.save(tensors, path)
+    content = bytearray(path.read_bytes())
+    needle = tensors["backbone.stages.2.1.conv3.weight"].numpy().tobytes()
+    place = content.find(needle)
+    assert place > 0
+    content[place + 100] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)  # PyTorch does not notice
+    assert "damaged" in refusal(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0 a photograph", b"PK\x03\x04 no archive"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.ckpt", "a.safetensors"])
+def test_foreign_bytes(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert "damaged" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("stored", "reason"),
+    [
+        ([1, 2], "holds a list, not a table of weights"),
+        ({}, "holds no weights"),
+        ({"state_dict": {"a": 1}}, "entry 'a' is a int, not a tensor"),
+        ({"a": torch.ones(1)}, "its keys (a, ...) are not those of a Res2Net"),
+    ],
+)
+def test_foreign_contents(tmp_path, stored, reason):
+    path = tmp_path / "a.pth"
+    torch.save(stored, path)
+    assert reason in refusal(path)
+
+
+def test_backbone_without_a_classifier(tmp_path, tensors):
+    path = tmp_path / "a.pth"
+    torch.save({key: value for key, value in tensors.items() if "fc" not in key}, path)
+    assert "a backbone without a classifier" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"schema": 2}, "has schema 2, this version reads 1"),
+        ({"num_classes": 11}, "says 11 classes, its head has 10"),
+        ({"class_names": ["one"]}, "names 1 classes, its head has 10"),
+        ({"preprocessing": {"image_size": 32}}, "its description 'res2net' is damaged"),
+        ({"num_classes": None}, "its description 'res2net' is damaged"),
+    ],
+)
+def test_descriptions_that_cannot_be(tmp_path, tensors, change, reason):
+    path = tmp_path / "a.safetensors"
+    save_file(tensors, path, metadata={"res2net": json.dumps(IDENTITY | change)})
+    assert reason in refusal(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_metadata_of_another_kind(tmp_path, tensors, text):
+    path = tmp_path / "a.safetensors"
+    save_file(tensors, path, metadata={"res2net": text})
+    assert "'res2net' is n" in refusal(path)
+
+
+def given(tensors, *, model=NAME, num_classes=10) -> Weights:
+    return Weights(tensors, model, num_classes, None, None, "a.ckpt")
+
+
+def test_apply_loads_every_tensor(tensors):
+    model = create_model(NAME)
+    assert apply_weights(model, given(tensors)) is None
+    assert all(torch.equal(value, tensors[key]) for key, value in model.state_dict().items())
+
+
+def test_other_number_of_classes_leaves_the_head_fresh(tensors):
+    model = create_model(NAME, num_classes=3)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    announcement = apply_weights(model, given(tensors))
+    assert announcement == (
+        "weights 'a.ckpt' are for 10 classes, the network has 3: the head starts fresh"
+    )
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, (before if key.startswith("head.") else tensors)[key])
+
+
+def test_old_files_lack_the_counters(tensors):
+    old = {key: value for key, value in tensors.items() if "num_batches_tracked" not in key}
+    assert len(old) < len(tensors)
+    model = create_model(NAME)
+    assert apply_weights(model, given(old)) is None
+    assert torch.equal(model.head.fc.weight, tensors["head.fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"head.fc.bias": None}, "head.fc.bias is missing"),
+        ({"backbone.extra": torch.ones(1)}, "backbone.extra is unexpected"),
+        (
+            {"backbone.stem.conv1.weight": torch.ones(16, 3, 7, 7)},
+            "backbone.stem.conv1.weight is (16, 3, 7, 7), not (16, 3, 3, 3)",
+        ),
+        ({"head.fc.weight": torch.ones(10, 64)}, "head.fc.weight is (10, 64), not (10, 256)"),
+    ],
+)
+def test_misfit_loads_nothing(tensors, change, reason):
+    changed = {key: value for key, value in (tensors | change).items() if value is not None}
+    model = create_model(NAME)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(InputError) as caught:
+        apply_weights(model, given(changed))
+    assert str(caught.value) == f"weights 'a.ckpt' do not fit {NAME}: {reason}"
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_head_of_other_width_is_a_misfit_whatever_the_number_of_classes(tensors):
+    tensors["head.fc.weight"] = torch.ones(10, 64)
+    with pytest.raises(InputError, match=r"head\.fc\.weight is \(10, 64\), not \(3, 256\)"):
+        apply_weights(create_model(NAME, num_classes=3), given(tensors))
+
+
+def test_weights_of_another_variant_name_both_and_three_keys():
+    with torch.device("meta"):
+        tensors = create_model("res2net101_26w_4s").state_dict()
+        model = create_model("res2net50_26w_4s")
+    with pytest.raises(InputError) as caught:
+        apply_weights(model, given(tensors, model="res2net101_26w_4s", num_classes=1000))
+    message = str(caught.value)
+    assert "do not fit res2net50_26w_4s (they are of res2net101_26w_4s): " in message
+    assert message.count("is unexpected") == 3
+    assert message.endswith(f"(and {1022 - 512 - 3} more)")
