@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import os
 from pathlib import Path
+from typing import Literal
 
 from res2net.errors import InputError
 from res2net.models.head import Res2NetClassifier
@@ -77,3 +79,47 @@ def create_model(
 def list_models(pattern: str = "*") -> list[str]:
     """The variants whose names match a shell pattern (`res2net50*`), in the table's order."""
     return [name for name in VARIANTS if fnmatch.fnmatchcase(name, pattern)]
+
+
+def open_model(
+    what: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    checkpoint: Literal["last", "best"] = "last",
+) -> tuple[Res2NetClassifier, Weights | None]:
+    """What a user calls a model: the network as `create_model` gives it, and what its file says.
+
+    Args:
+        what: A run directory or a checkpoint or weights file; or a variant or alias. Without
+            `weights`, a path that exists comes before a variant of that name, because runs are
+            often called after their variant.
+        weights: A run directory or a file, for a variant. None: a fresh initialisation.
+        checkpoint: Which file of a run directory.
+
+    Raises:
+        InputError: There is no such path or variant, both have weights, the file does not say
+            which variant its weights are for, or as `read_weights` and `create_model` raise.
+    """
+    name = os.fspath(what)
+    exists = Path(what).exists()
+    if exists and weights is None:
+        read = read_weights(what, checkpoint=checkpoint)
+        if read.model is None:
+            raise InputError(
+                f"model {name!r}: the file does not say which variant its weights are for; "
+                f"name it and give the file as its weights: VARIANT --weights {name}"
+            )
+        return create_model(read.model, weights=read), read
+    try:
+        variant = find_variant(name)
+    except InputError as unknown:
+        if exists:
+            raise InputError(
+                f"model {name!r} has weights of its own: {os.fspath(weights or '')!r} can only "
+                "be given with a variant"
+            ) from None
+        raise InputError(f"{unknown}; there is no run directory or file of that name") from None
+    if weights is None:
+        return create_model(variant.name), None
+    read = read_weights(weights, checkpoint=checkpoint)
+    return create_model(variant.name, weights=read), read

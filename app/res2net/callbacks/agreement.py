@@ -1,5 +1,7 @@
 """Ranks agree on something at every step without waiting for each other."""
 
+from typing import Any
+
 import torch
 from torch import distributed
 
@@ -13,9 +15,9 @@ class Agreement:
 
     def __init__(self) -> None:
         """Collective: all ranks build it at the same place."""
-        self._group = (
-            distributed.new_group(backend="gloo") if distributed.is_initialized() else None
-        )
+        self._group: Any = None
+        if distributed.is_initialized():
+            self._group = distributed.new_group(backend="gloo")
         self._value = torch.zeros(1, dtype=torch.int64)
         self._work: distributed.Work | None = None
 

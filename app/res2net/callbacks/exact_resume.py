@@ -106,11 +106,11 @@ def gather(value: Any) -> list[Any]:
 
 def generator_states() -> dict[str, Any]:
     """States of all global generators, in types that `torch.load(weights_only=True)` admits."""
-    _, keys, *rest = np.random.get_state()
+    _, keys, *rest = np.random.get_state(legacy=True)
     state = {
         "torch": torch.get_rng_state(),
         "python": random.getstate(),
-        "numpy": [torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": [torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
     }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()

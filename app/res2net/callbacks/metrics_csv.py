@@ -14,6 +14,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from res2net.files.runs import is_rank_zero
+
 HEADER = "step,epoch,split,key,value\n"
 
 
@@ -54,7 +56,7 @@ class MetricsCSV(Logger):
 
     def resume_state(self) -> dict[str, Any]:
         """The file's length in bytes, which it has on the disk when this returns."""
-        if rank_zero_only.rank != 0:
+        if not is_rank_zero():
             return {}
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
@@ -62,7 +64,7 @@ class MetricsCSV(Logger):
 
     def load_resume_state(self, states: Sequence[dict[str, Any]], rank: int | None) -> None:
         """Cut what was written after the checkpoint."""
-        if rank_zero_only.rank != 0:
+        if not is_rank_zero():
             return
         if not self.path.exists():  # resumed from another run's checkpoint into a new directory
             self.start()

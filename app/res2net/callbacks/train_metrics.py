@@ -14,6 +14,8 @@ from typing import Any
 import lightning as L
 import torch
 
+from res2net.files.runs import is_rank_zero
+
 
 class TrainMetrics(L.Callback):
     """Sums on the device; the only synchronisation with it is at a row.
@@ -85,6 +87,6 @@ class TrainMetrics(L.Callback):
         """Take this rank's sums; where the ranks are cut otherwise, rank 0 takes all."""
         if rank is None:
             total = torch.stack([state["sums"] for state in states]).sum(dim=0)
-            self._sums = total if L.fabric.utilities.rank_zero_only.rank == 0 else total * 0
+            self._sums = total if is_rank_zero() else total * 0
         else:
             self._sums = states[rank]["sums"].clone()

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from res2net.config.schema import Config
 from res2net.config.values import GROUPS, HINTS, shown, typed_value, unknown_key
@@ -72,6 +73,18 @@ def to_dict(config: Config) -> dict[str, dict[str, Any]]:
         group: {leaf: _plain(value) for leaf, value in leaves.items()}
         for group, leaves in asdict(config).items()
     }
+
+
+def from_dict(tree: Mapping[str, Mapping[str, Any]]) -> Config:
+    """Undo `to_dict`; a key that is missing takes its default.
+
+    Raises InputError for keys or values that this version does not know.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), dict(tree))
+        return cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise InputError(f"stored configuration: {str(error).splitlines()[0]}") from error
 
 
 def to_yaml(config: Config) -> str:

@@ -7,6 +7,7 @@ Batches are uint8 images (N, 3, H, W) in channels_last strides and int64 labels 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -129,7 +130,7 @@ class Stream:
         indices = np.where(indices == PADDING, 0, indices)  # any image: its label masks it
         if isinstance(self.source, ArraySource):
             return self.source.pixels(indices), labels
-        paths = (self.source.path(int(index)).encode() for index in indices)
+        paths = (os.fsencode(self.source.path(int(index))) for index in indices)
         return [np.frombuffer(path, dtype=np.uint8) for path in paths], labels
 
     def _load(
@@ -145,7 +146,7 @@ class Stream:
         crop = augmentation.crop if augmentation else "none"
         arrays = isinstance(self.source, ArraySource)
         if augmentation and crop == "random_resized":
-            window = {
+            window: dict[str, Any] = {
                 "random_area": list(augmentation.area),
                 "random_aspect_ratio": list(augmentation.ratio),
             }
@@ -223,8 +224,8 @@ def _resize_and_crop(images: Any, preprocessing: Preprocessing) -> Any:
         subpixel_scale=False,
     )
     start = fn.stack(_half_to_even(new_height - size), _half_to_even(new_width - size))
-    window = fn.constant(idata=[size, size], dtype=types.INT64)
-    return fn.slice(images, start, window, axes=(0, 1))
+    start = fn.cast(start, dtype=types.INT32)
+    return fn.slice(images, start=start, shape=[size, size], axes=(0, 1))
 
 
 def _half_to_even(number: Any) -> Any:
@@ -235,17 +236,21 @@ def _half_to_even(number: Any) -> Any:
 def _pad_and_crop(images: Any, *, size: int, pad: int) -> Any:
     """A random window of the image with `pad` black pixels around it."""
     offsets = [float(offset) for offset in range(-pad, pad + 1)]
-    start = fn.cast(fn.random.uniform(values=offsets, shape=[2]), dtype=types.INT64)
-    window = fn.constant(idata=[size, size], dtype=types.INT64)
+    start = fn.cast(fn.random.uniform(values=offsets, shape=[2]), dtype=types.INT32)
     return fn.slice(
-        images, start, window, axes=(0, 1), out_of_bounds_policy="pad", fill_values=[0, 0, 0]
+        images,
+        start=start,
+        shape=[size, size],
+        axes=(0, 1),
+        out_of_bounds_policy="pad",
+        fill_values=[0, 0, 0],
     )
 
 
 def _decodes(path: str) -> bool:
     pipeline = Pipeline(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
     with pipeline:
-        encoded = np.frombuffer(path.encode(), dtype=np.uint8)
+        encoded = np.frombuffer(os.fsencode(path), dtype=np.uint8)
         pipeline.set_outputs(_decode(types.Constant(encoded, device="cpu"), gpu=False))
     try:
         pipeline.run()

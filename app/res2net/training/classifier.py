@@ -43,8 +43,7 @@ class ImageClassifier(L.LightningModule):
     ) -> None:
         super().__init__()
         if channels_last:
-            # torch's stubs lack this overload of Module.to
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last)
         self.model = model
         self.identity = identity
         self.optim = optim

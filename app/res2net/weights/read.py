@@ -50,6 +50,8 @@ class Weights:
     """One for each class."""
     preprocessing: Preprocessing | None
     """What was done to the images these weights were trained on."""
+    config: Mapping[str, Any] | None
+    """Configuration of the run that made them: group -> key -> value."""
     source: str
     """The file."""
 
@@ -240,7 +242,7 @@ def _describe(state_dict: dict[str, torch.Tensor], description: Any, *, source: 
         raise InputError("holds a backbone without a classifier")
     num_classes = state_dict[_FC_WEIGHT].shape[0]
     if description is None:
-        return Weights(state_dict, None, num_classes, None, None, source)
+        return Weights(state_dict, None, num_classes, None, None, None, source)
     if not isinstance(description, Mapping) or "schema" not in description:
         raise InputError(f"its description {METADATA_KEY!r} is not one of this project")
     if description["schema"] != SCHEMA:
@@ -256,6 +258,7 @@ def _describe(state_dict: dict[str, torch.Tensor], description: Any, *, source: 
             num_classes=int(description["num_classes"]),
             class_names=None if names is None else tuple(str(name) for name in names),
             preprocessing=None if stored is None else Preprocessing.from_dict(stored),
+            config=description.get("config"),
             source=source,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -171,7 +171,7 @@ def test_a_share_of_each_class_is_put_aside(tmp_path: Path) -> None:
 
 
 def test_how_classes_are_numbered_does_not_move_the_split(tmp_path: Path) -> None:
-    make(tmp_path, {name: 7 for name in "abcde"})
+    make(tmp_path, dict.fromkeys("abcde", 7))
     names = ("d", "b", "e", "c", "a", "unseen")
     default, named = (
         open_sources("folder", str(tmp_path), val_fraction=0.2, class_names=class_names)[1]

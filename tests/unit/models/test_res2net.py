@@ -74,7 +74,7 @@ def test_initialisation_is_he_s_over_fan_out_and_no_norm_is_zero():
             assert (module.bias == 0).all()
         elif isinstance(module, nn.Conv2d):
             fan_out = module.weight[0, 0].numel() * module.out_channels
-            assert module.weight.std() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+            assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
 
 
 def test_classifier_s_parts_make_up_its_whole():

@@ -51,9 +51,7 @@ def timm_model(name: str) -> torch.nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize(
-    "name", ["res2net50_26w_4s", "res2net50_14w_8s", "res2net50_48w_2s", "res2next50", "res2net50d"]
-)
+@pytest.mark.parametrize("name", ["res2net50_26w_4s", "res2next50", "res2net50d"])
 def test_logits_are_timm_s_to_the_bit(name):
     judge = timm_model(name)
     model = create_model(name).eval()

@@ -238,7 +238,7 @@ def test_metadata_of_another_kind(tmp_path, tensors, text):
 
 
 def given(tensors, *, model=NAME, num_classes=10) -> Weights:
-    return Weights(tensors, model, num_classes, None, None, "a.ckpt")
+    return Weights(tensors, model, num_classes, None, None, None, "a.ckpt")
 
 
 def test_apply_loads_every_tensor(tensors):

@@ -1,0 +1,36 @@
+# Two commands on a fresh machine (Python 3.11+, make): `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test test-cluster check clean
+
+quickstart: $(VENV)/.quickstart  ## train on real data and evaluate: no download of data, no GPU
+	$(BIN)/res2net train quickstart run.resume=auto
+	$(BIN)/res2net test checkpoints/quickstart
+
+test: $(VENV)/.dev check  ## style, types and all tests that need no cluster
+	$(BIN)/pytest -m "not cluster and not gpu"
+
+test-cluster: $(VENV)/.dev  ## the tests on a real SLURM cluster on this machine (Debian's slurm-wlm)
+	$(BIN)/pytest -m cluster
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)
+
+# One environment serves all; a stamp says which extras it holds and is made anew when the
+# requirements change.
+$(VENV)/.quickstart: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[quickstart]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[quickstart,dev]'
+	touch $@ $(VENV)/.quickstart
