@@ -64,11 +64,7 @@ def examine(runs: str | os.PathLike[str] = "checkpoints") -> Iterator[Check]:
         ("memory", _memory, "look at the free memory by hand"),
         ("disk", lambda: _disk(Path(runs)), "write runs elsewhere: run.dir=PATH"),
         ("decode on the cpu", lambda: _decode(None), "mend nvidia-dali first: training needs it"),
-        (
-            "decode on the gpu",
-            _decode_on_gpu,
-            "DALI for CUDA 13 needs NVIDIA's driver 580 or newer",
-        ),
+        ("decode on the gpu", _decode_on_gpu, "CUDA 13 needs NVIDIA's driver 580 or newer"),
         ("wandb login", _wandb_login, "set WANDB_API_KEY"),
         ("slurm", _slurm, "look at the SLURM_* variables of this job"),
     ]
@@ -130,12 +126,9 @@ def _driver() -> Iterator[Check]:
         text=True,
         timeout=30,
     )
-    yield _good_or_warn(
-        answer.returncode == 0,
-        "driver",
-        _one_line(answer.stdout or answer.stderr),
-        "without a driver training runs on the CPU",
-    )
+    lines = dict.fromkeys((answer.stdout or answer.stderr).splitlines())  # one a device
+    advice = "without a driver training runs on the CPU"
+    yield _good_or_warn(answer.returncode == 0, "driver", _one_line(", ".join(lines)), advice)
 
 
 def _cuda() -> Iterator[Check]:

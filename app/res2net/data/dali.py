@@ -78,6 +78,7 @@ class Stream:
         # the position is that count plus the base at which the pipeline began.
         self.base = state["base"] if state else start
         self.taken = state["taken"] if state else 0
+        self._failure: Exception | None = None
         pipeline = Pipeline(
             batch_size=order.batch_size,
             num_threads=threads,
@@ -107,10 +108,13 @@ class Stream:
         return self.base + self.taken
 
     def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._failure:
+            raise self._failure
         try:
             batch = next(self._batches)[0]
         except RuntimeError as error:
-            raise self._explain(error) from error
+            self._failure = self._explain(error)
+            raise self._failure from error
         self.taken += 1
         # (N, H, W, 3) -> (N, 3, H, W), the memory untouched: channels_last
         return batch["images"].permute(0, 3, 1, 2), batch["labels"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
@@ -63,7 +64,6 @@ def train(config: Config) -> dict[str, Any]:
         replaced = apply_weights(model, read_weights(config.model.weights))
         say(replaced or f"weights: {config.model.weights}")
     preprocessing = preprocessing_of(config.data)
-    prepare(config, run)
     for message in start.messages:
         say(message)
     if start.checkpoint is not None:
@@ -106,23 +106,30 @@ def train(config: Config) -> dict[str, Any]:
         every_steps=config.logging.every_steps, accumulate=config.trainer.accumulate
     )
     rows = MetricsCSV(run.metrics)
-    if start.checkpoint is None:
-        rows.start()
     summary = Summary(run, accuracy, global_batch_size=config.data.global_batch_size)
-    board = wandb_logger(
-        run,
-        mode=config.logging.wandb,
-        project=config.logging.wandb_project,
-        config=to_dict(config),
-    )
+
+    def begin(trainer: L.Trainer, *_: Any) -> None:
+        """Change the first files. All ranks have met by now, so each has found its start."""
+        prepare(config, run)
+        if start.checkpoint is None:
+            rows.start()
+        board = wandb_logger(
+            run,
+            mode=config.logging.wandb,
+            project=config.logging.wandb_project,
+            config=to_dict(config),
+        )
+        trainer.loggers = [rows, *([board] if board else [])]
+
     trainer = _trainer(
         plan,
         precision=config.trainer.precision,
         max_epochs=config.trainer.max_epochs,
         accumulate_grad_batches=config.trainer.accumulate,
         gradient_clip_val=config.optim.clip_norm or None,
-        logger=[rows, *([board] if board else [])],
+        logger=rows,
         callbacks=[
+            LambdaCallback(setup=begin),
             accuracy,
             metrics,
             summary,

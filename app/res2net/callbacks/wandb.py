@@ -1,0 +1,188 @@
+"""Weights & Biases: one W&B run for the whole run, whatever happens to its processes.
+
+Logs what the other callbacks log, over `trainer/global_step`, and the configuration.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from res2net.errors import InputError
+from res2net.files.atomic import atomic_write_text
+from res2net.files.runs import RunDirectory, is_rank_zero
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+
+INIT_TIMEOUT = 15.0
+"""Seconds a server has to answer before the run starts without it."""
+
+FINISH_TIMEOUT = 20.0
+"""Seconds for the last uploads. What is not through by then stays on the disk."""
+
+
+def wandb_logger(
+    run: RunDirectory, *, mode: Mode, project: str, config: dict[str, Any]
+) -> WandbLogger | None:
+    """Start W&B, or go on with the W&B run whose id the directory holds.
+
+    `auto` is online where somebody is logged in, else offline; WANDB_MODE and `wandb offline` are
+    heard. Files go to `wandb/` below the run directory, which must exist. The end of a fit ends
+    the W&B run.
+
+    Returns None if disabled, on all ranks but 0, and if W&B cannot start: a log is not worth a
+    run. Raises InputError for `online` where nobody is logged in.
+    """
+    if mode == "disabled" or not is_rank_zero():
+        return None
+    chosen = _resolve(mode)
+    if chosen == "disabled":
+        return None
+    identifier = _run_id(run)
+    for attempt in ("online", "offline") if chosen == "online" else ("offline",):
+        logger = Wandb(run, mode=attempt, project=project, identifier=identifier)
+        try:
+            experiment = logger.experiment
+            logger.log_hyperparams(config)
+        except Exception as error:  # of W&B's own kinds, of its helper process, of the network
+            # also ends the helper, which would refuse the id a second time
+            _teardown(exit_code=1)
+            then = "logging offline" if attempt == "online" else "going on without it"
+            _say(f"{attempt} does not start, {then}: {_reason(error)}")
+            continue
+        if attempt == "online":
+            _say(experiment.url)
+        return logger
+    return None
+
+
+class Wandb(WandbLogger):
+    """Lightning's logger, which ends with the fit and never takes the run with it.
+
+    W&B's helper process can die alone: SLURM signals every process of a step. All calls raise
+    from then on, and a SIGTERM must still find a trainer that saves its state.
+    """
+
+    def __init__(self, run: RunDirectory, *, mode: str, project: str, identifier: str) -> None:
+        import wandb
+
+        super().__init__(
+            name=run.path.name,
+            save_dir=run.path,
+            id=identifier,
+            project=project,
+            log_model=False,
+            mode=mode,
+            resume="allow",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                disable_git=True,
+                disable_code=True,
+                save_code=False,
+                symlink=False,
+                init_timeout=INIT_TIMEOUT,
+                finish_timeout=FINISH_TIMEOUT,
+            ),
+        )
+        self._directory = run.path / "wandb"
+        self._open = True
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if not self._open:
+            return
+        try:
+            super().log_metrics(metrics, step)
+        except Exception as error:
+            _say(f"stopped, going on without it: {_reason(error)}")
+            self._close(exit_code=1)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Lightning calls this when a fit ends, also by an error (`failed`)."""
+        if self._open:
+            self._close(exit_code=int(status == "failed"))
+
+    def _close(self, exit_code: int) -> None:
+        self._open = False
+        _teardown(exit_code)
+        if self._wandb_init["mode"] == "offline":
+            # every leg of a resumed run has its own folder; synced together they are one run
+            _say(f"upload by: wandb sync {shlex.quote(str(self._directory))}/offline-run-*")
+
+
+def _resolve(mode: Mode) -> str:
+    """`online`, `offline` or `disabled`, without asking the network."""
+    import wandb
+
+    _switch_off_reports()
+    nobody = "nobody is logged in"
+    try:
+        settings = wandb.Settings(silent=True)
+        if mode != "auto":
+            settings.mode = mode
+        chosen = wandb.setup(settings).settings.mode
+        if chosen in ("disabled", "offline"):
+            return chosen
+        if chosen == "dryrun":  # the old name
+            return "offline"
+        if wandb.login(prompt=False, verify=False):
+            return "online"
+        problem = nobody
+    except Exception as error:
+        problem = _reason(error)
+    if mode == "online":
+        raise InputError(
+            f"logging.wandb=online: {problem}; log in by `wandb login` or WANDB_API_KEY, "
+            "or choose auto, offline or disabled"
+        )
+    if problem != nobody:
+        _say(f"logging offline: {problem}")
+    return "offline"
+
+
+def _switch_off_reports() -> None:
+    """W&B's reports about itself hold up the end of the process for 20 s where packets to the
+    server are dropped, as on many compute nodes."""
+    with suppress(ImportError, AttributeError):  # not a public place
+        from wandb.analytics.opentelemetry import opentelemetry_proxy
+
+        opentelemetry_proxy.disable()
+
+
+def _run_id(run: RunDirectory) -> str:
+    """The directory's W&B id, on the disk before W&B hears of it: a run killed in its first step
+    keeps it."""
+    if run.wandb_id.is_file():
+        return run.wandb_id.read_text().strip()
+    identifier = secrets.token_hex(6)
+    atomic_write_text(run.wandb_id, identifier + "\n")
+    return identifier
+
+
+def _teardown(exit_code: int) -> None:
+    """End the W&B run and the helper process, wherever they are."""
+    import wandb
+
+    # Both raise if the helper is gone; the second also takes back W&B's own hook at the exit of
+    # the process, which would print a traceback.
+    with suppress(Exception):
+        wandb.finish(exit_code=exit_code)
+    with suppress(Exception):
+        wandb.teardown(exit_code=exit_code)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say(text: str) -> None:
+    print(f"W&B: {text}", file=sys.stderr, flush=True)

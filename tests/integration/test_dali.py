@@ -1,0 +1,380 @@
+"""Real DALI pipelines on the CPU: the pixels of torchvision, exact resume, bad files by name."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from res2net.data.dali import Augmentation, Stream
+from res2net.data.order import PADDING, EvalOrder, TrainOrder
+from res2net.data.sources import ArraySource, FolderSource, Source, open_folder
+from res2net.errors import WorkError
+from res2net.preprocessing import Preprocessing
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Something like a photograph: soft waves of colour, a disc, noise; (H, W, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width].astype(float)
+    waves = np.empty((height, width, 3))
+    for channel in range(3):
+        across, down, shift = rng.uniform(1, 6, 3)
+        waves[..., channel] = 128 + 70 * np.sin(across * x / width + down * y / height + shift)
+    waves[(x - width / 3) ** 2 + (y - height / 2) ** 2 < (min(height, width) / 4) ** 2] -= 50
+    return np.clip(waves + rng.normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
+
+
+def image(height: int, width: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(picture(height, width, seed))
+
+
+def take(stream: Stream, batches: int) -> list[Batch]:
+    # copies: DALI's memory belongs to the next batches again
+    taken = (next(stream) for _ in range(batches))
+    return [(images.clone(), labels.clone()) for images, labels in taken]
+
+
+# Pixels of the evaluation crop
+
+# odd sizes, upright and lying, larger and smaller than the crop, down to a few pixels
+SIZES = [(333, 500), (500, 375), (257, 255), (224, 301), (181, 90), (71, 640), (37, 41)]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> FolderSource:
+    root = tmp_path_factory.mktemp("pictures")
+    (root / "sizes").mkdir()
+    (root / "kinds").mkdir()
+    for number, (height, width) in enumerate(SIZES):
+        image(height, width, number).save(root / "sizes" / f"{number}.jpg", quality=92)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # "rotate by 90 degrees", which training sets' loaders do not
+    lying, upright = image(243, 367, 20), image(367, 243, 21)
+    veiled = lying.copy()
+    veiled.putalpha(lying.getchannel(0))
+    for name, kind, options in [
+        ("rgb.png", lying, {}),
+        ("grey.png", lying.convert("L"), {}),
+        ("palette.png", lying.convert("P"), {}),
+        ("transparent.png", veiled, {}),
+        ("grey.jpg", upright.convert("L"), {"quality": 92}),
+        ("cmyk.jpg", upright.convert("CMYK"), {"quality": 95}),
+        ("progressive.jpg", lying, {"quality": 90, "progressive": True}),
+        ("not_subsampled.jpg", upright, {"quality": 95, "subsampling": 0}),
+        ("turned.jpg", lying, {"quality": 92, "exif": turned}),
+    ]:
+        kind.save(root / "kinds" / name, **options)
+    return open_folder(str(root))
+
+
+def deviations(source: FolderSource, preprocessing: Preprocessing) -> dict[str, np.ndarray]:
+    """By file: how far DALI's crop is from that of torchvision on the PIL image, (3, S, S)."""
+    order = EvalOrder(len(source), batch_size=4)
+    stream = Stream(source, order, preprocessing=preprocessing)
+    ours = torch.cat([images for images, _ in take(stream, order.batches)])
+    transform = preprocessing.transform()
+    found = {}
+    for index in range(len(source)):
+        with Image.open(source.path(index)) as file:
+            theirs = transform(file)
+        assert ours[index].shape == theirs.shape
+        found[source.path(index)] = (ours[index].int() - theirs.int()).abs().numpy()
+    return found
+
+
+@pytest.mark.parametrize(("size", "crop_fraction"), [(224, 0.875), (96, 0.75), (33, 0.9)])
+def test_the_pixels_are_those_of_torchvision_within_one_grey_level(
+    pictures: FolderSource, size: int, crop_fraction: float
+) -> None:
+    found = deviations(pictures, Preprocessing(image_size=size, crop_fraction=crop_fraction))
+    assert {path: off.max() for path, off in found.items() if off.max() > 1} == {}
+    assert max(off.mean() for off in found.values()) < 0.3
+
+
+@pytest.mark.parametrize("size", [224, 32])
+def test_the_pixels_without_a_margin_differ_by_more_only_at_the_rim(
+    pictures: FolderSource, size: int
+) -> None:
+    found = deviations(pictures, Preprocessing(image_size=size, crop_fraction=1.0))
+    for path, off in found.items():
+        assert off[:, 1:-1, 1:-1].max() <= 1, path
+        assert off.max() <= 2 and off.mean() < 0.3, path
+
+
+@pytest.mark.parametrize(("size", "crop_fraction"), [(224, 0.875), (97, 0.95)])
+def test_the_pixels_of_bicubic_are_those_of_torchvision_but_for_a_few(
+    pictures: FolderSource, size: int, crop_fraction: float
+) -> None:
+    preprocessing = Preprocessing(size, crop_fraction, interpolation="bicubic")
+    for path, off in deviations(pictures, preprocessing).items():
+        if path.endswith("palette.png"):  # dithered: Pillow clips the overshoot between its passes
+            continue
+        assert off.mean() <= 0.3, path
+        assert (off <= 2).mean() >= 0.999, path
+
+
+def test_the_pixels_of_arrays_are_those_of_torchvision() -> None:
+    small = np.stack([picture(24, 24, seed) for seed in range(5)])
+    source = array_source(small)
+    for preprocessing in (Preprocessing(16, 1.0), Preprocessing(28, 0.875)):
+        (images, _), *_ = take(Stream(source, EvalOrder(5, 5), preprocessing=preprocessing), 1)
+        for ours, pixels in zip(images, small, strict=True):
+            theirs = preprocessing.transform()(Image.fromarray(pixels))
+            off = (ours.int() - theirs.int()).abs()
+            assert off[:, 1:-1, 1:-1].max() <= 1 and off.max() <= 2
+
+
+# Batches
+
+
+def array_source(images: np.ndarray) -> ArraySource:
+    """Each image is its own class: labels are indices."""
+    names = tuple(map(str, range(len(images))))
+    return ArraySource("test/train", names, np.arange(len(images)), images)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> FolderSource:
+    """23 photographs of several sizes, each its own class: labels are indices."""
+    root = tmp_path_factory.mktemp("folder")
+    for number in range(23):
+        (root / f"{number:02d}").mkdir()
+        size = (40 + 7 * (number % 5), 70 - 9 * (number % 4))
+        image(*size, number).save(root / f"{number:02d}" / "a.jpg", quality=90)
+    return open_folder(str(root))
+
+
+@pytest.fixture(scope="module")
+def arrays() -> ArraySource:
+    return array_source(np.stack([picture(20, 20, seed) for seed in range(23)]))
+
+
+@pytest.fixture(params=["folder", "arrays"])
+def source(request: pytest.FixtureRequest) -> Source:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("augmentation", [None, Augmentation()])
+def test_a_batch_is_uint8_in_channels_last_with_int64_labels(
+    source: Source, augmentation: Augmentation | None
+) -> None:
+    order = TrainOrder(23, seed=0, batch_size=4)
+    stream = Stream(source, order, preprocessing=Preprocessing(18), augmentation=augmentation)
+    images, labels = next(stream)
+    assert images.shape == (4, 3, 18, 18) and images.dtype == torch.uint8
+    assert images.stride() == (18 * 18 * 3, 1, 18 * 3, 3)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert labels.shape == (4,) and labels.dtype == torch.int64
+
+
+def test_evaluation_gives_each_label_once_and_pads_with_minus_one(source: Source) -> None:
+    batches: list[list[torch.Tensor]] = []
+    for rank in range(2):
+        order = EvalOrder(23, batch_size=4, world_size=2, rank=rank)
+        stream = Stream(source, order, preprocessing=Preprocessing(18))
+        batches.append([labels for _, labels in take(stream, order.batches)])
+    labels = torch.stack([torch.stack(rank) for rank in batches], dim=1).flatten()
+    assert labels.tolist() == [*range(23), PADDING]
+    assert PADDING == -1
+
+
+def test_a_stream_starts_at_any_position_and_knows_where_it_is(source: Source) -> None:
+    order = TrainOrder(23, seed=3, batch_size=2, world_size=2, rank=1)
+    assert order.batches == 5
+    for start in (0, 2, 4, 5, 13):
+        stream = Stream(source, order, preprocessing=Preprocessing(18), start=start)
+        for number, (_, labels) in enumerate(take(stream, 7)):
+            assert labels.tolist() == order.batch(start + number).tolist()
+        assert stream.position == start + 7
+
+
+# Augmentation
+
+
+def test_a_padded_crop_is_a_true_window_and_flips_come_at_the_given_rate() -> None:
+    size, pad, batches = 12, 2, 40
+    y, x = np.mgrid[1 : size + 1, 1 : size + 1]
+    # every pixel says where it is and whose; black is the padding alone
+    pixels = np.stack([np.stack([y, x, y * 0 + number + 1], -1) for number in range(20)])
+    padded = np.pad(pixels, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    stream = Stream(
+        array_source(pixels.astype(np.uint8)),
+        TrainOrder(20, seed=0, batch_size=20),
+        preprocessing=Preprocessing(size, 1.0),
+        augmentation=Augmentation(crop="pad", pad=pad, flip=0.3),
+        seed=5,
+    )
+    windows, flips = set(), []
+    for images, labels in take(stream, batches):
+        for crop, label in zip(images.permute(0, 2, 3, 1).numpy(), labels, strict=True):
+            flips.append(bool(crop[5, 5, 1] > crop[5, 6, 1]))
+            crop = crop[:, ::-1] if flips[-1] else crop
+            top, left = int(crop[5, 5, 0]) - 6 + pad, int(crop[5, 5, 1]) - 6 + pad
+            window = padded[int(label), top : top + size, left : left + size]
+            assert np.array_equal(crop, window)
+            windows.add((top, left))
+    assert windows == {(top, left) for top in range(2 * pad + 1) for left in range(2 * pad + 1)}
+    count = len(flips)
+    assert count == 800
+    assert abs(sum(flips) - 0.3 * count) < 4 * (count * 0.3 * 0.7) ** 0.5
+
+
+@pytest.mark.parametrize("kind", ["folder", "arrays"])
+def test_a_random_resized_crop_keeps_the_size_and_the_bounds(kind: str, tmp_path: Path) -> None:
+    side, size, count = 240, 60, 120
+    y, x = np.mgrid[0:side, 0:side]
+    ramps = np.stack([y, x, y * 0], -1).astype(np.uint8)
+    source: Source
+    if kind == "arrays":
+        source = array_source(np.stack([ramps] * 2))
+    else:
+        for name in "ab":
+            (tmp_path / name).mkdir()
+            Image.fromarray(ramps).save(tmp_path / name / "ramps.png")
+        source = open_folder(str(tmp_path))
+    stream = Stream(
+        source,
+        TrainOrder(2, seed=0, batch_size=2),
+        preprocessing=Preprocessing(size),
+        augmentation=Augmentation(area=(0.2, 0.6), ratio=(0.5, 2.0)),
+        seed=1,
+    )
+    crops = torch.cat([images for images, _ in take(stream, count // 2)]).float()
+    assert crops.shape == (count, 3, size, size)
+    # the ramps tell how much of the image is in sight (the rim apart: nothing lies beyond it)
+    height = (crops[:, 0, -2].mean(-1) - crops[:, 0, 1].mean(-1)) * size / (size - 3)
+    width = (crops[:, 1, :, -2].mean(-1) - crops[:, 1, :, 1].mean(-1)) * size / (size - 3)
+    area, ratio = height * width.abs() / side**2, width.abs() / height
+    assert 0.19 < area.min() < 0.25 and 0.5 < area.max() < 0.62
+    assert 0.48 < ratio.min() < 0.65 and 1.5 < ratio.max() < 2.1
+    assert 0.3 * count < (width < 0).sum() < 0.7 * count
+
+
+def test_crop_none_is_the_evaluation_crop(source: Source) -> None:
+    order = EvalOrder(23, batch_size=23)
+    preprocessing = Preprocessing(18)
+    plain = Augmentation(crop="none", flip=0.0)
+    with_, without = (
+        take(Stream(source, order, preprocessing=preprocessing, augmentation=augmentation), 1)
+        for augmentation in (plain, None)
+    )
+    assert torch.equal(with_[0][0], without[0][0])
+
+
+def test_the_seed_decides_the_augmentation(source: Source) -> None:
+    def images(seed: int) -> torch.Tensor:
+        order = TrainOrder(23, seed=0, batch_size=8)
+        stream = Stream(
+            source,
+            order,
+            preprocessing=Preprocessing(18),
+            augmentation=Augmentation(),
+            seed=seed,
+        )
+        return take(stream, 1)[0][0]
+
+    assert torch.equal(images(1), images(1))
+    assert not torch.equal(images(1), images(2))
+
+
+# Resuming
+
+
+def through_a_file(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("crop", ["random_resized", "pad", "none"])
+def test_a_resumed_stream_gives_exactly_the_batches_that_would_have_come(
+    source: Source, crop: str
+) -> None:
+    order = TrainOrder(23, seed=1, batch_size=2, world_size=2, rank=1)
+    assert order.batches == 5
+
+    def stream(state: dict | None = None) -> Stream:
+        return Stream(
+            source,
+            order,
+            preprocessing=Preprocessing(18),
+            augmentation=Augmentation(crop=crop, pad=3),
+            # another seed, as the state's counts
+            seed=7 if state is None else 8,
+            state=state,
+            start=2,
+        )
+
+    whole = take(stream(), 14)
+    chain = stream()
+    # within the run: position 0, mid-epoch, before and after an epoch's last batch, and so on
+    for stop in (0, 1, 2, 3, 4, 8, 11):
+        take(chain, stop - (chain.position - 2))
+        state = through_a_file(chain.state_dict())
+        chain = stream(state)  # resumed from a resumed one
+        once = stream(state)
+        assert chain.position == once.position == 2 + stop
+        for batch, expected in zip(take(once, 14 - stop), whole[stop:], strict=True):
+            assert torch.equal(batch[0], expected[0])
+            assert torch.equal(batch[1], expected[1])
+    assert torch.equal(take(chain, 3)[-1][0], whole[-1][0])
+
+
+# Files that cannot be decoded
+
+
+@pytest.mark.parametrize("broken", range(8))
+def test_a_truncated_file_stops_the_stream_at_its_batch_and_is_named(
+    tmp_path: Path, broken: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(16):
+        (tmp_path / f"{number:02d}").mkdir()
+        image(40, 50, number).save(tmp_path / f"{number:02d}" / "a.jpg", quality=90)
+    order = TrainOrder(16, seed=0, batch_size=2)
+    bad = tmp_path / f"{order.batch(broken)[1]:02d}" / "a.jpg"
+    os.truncate(bad, bad.stat().st_size // 2)
+
+    stream = Stream(
+        open_folder(str(tmp_path)),
+        order,
+        preprocessing=Preprocessing(32),
+        augmentation=Augmentation(crop="none"),
+    )
+    whole = take(stream, broken)  # prefetching has met it by now, but its turn has not come
+    assert [labels.tolist() for _, labels in whole] == [
+        order.batch(position).tolist() for position in range(broken)
+    ]
+    with pytest.raises(WorkError) as caught:
+        next(stream)
+    message = str(caught.value)
+    assert message.startswith(f"cannot decode {bad}; ")
+    assert message.count(".jpg") == 1
+    with pytest.raises(WorkError):  # and it does not go on without the batch
+        next(stream)
+    capfd.readouterr()  # what DALI itself printed
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_other_files_that_are_no_images_are_named_too(
+    tmp_path: Path, content: bytes | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        image(40, 50, number).save(tmp_path / str(number) / "a.png")
+    source = open_folder(str(tmp_path))
+    bad = tmp_path / "2" / "a.png"
+    if content is None:
+        bad.unlink()
+    else:
+        bad.write_bytes(content)
+    stream = Stream(source, EvalOrder(4, 4), preprocessing=Preprocessing(32))
+    with pytest.raises(WorkError, match=f"^cannot decode {bad}; "):
+        next(stream)
+    capfd.readouterr()

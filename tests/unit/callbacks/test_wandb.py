@@ -1,0 +1,212 @@
+"""W&B keeps one id for a run and never ends it. No test leaves the machine."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning as L
+import pytest
+import wandb
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import WandbLogger
+
+from res2net.callbacks import wandb as ours
+from res2net.callbacks.wandb import Mode, wandb_logger
+from res2net.errors import InputError
+from res2net.files.runs import RunDirectory
+
+CONFIG = {"optim": {"lr": 0.1}, "run": {"name": "trial"}}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunDirectory]:
+    """A new run directory, on a machine where nobody is logged in."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+    directory = RunDirectory(tmp_path / "runs" / "my trial")
+    directory.path.mkdir(parents=True)
+    yield directory
+    wandb.finish()
+    wandb.teardown()
+
+
+def start(run: RunDirectory, mode: Mode = "offline") -> WandbLogger | None:
+    return wandb_logger(run, mode=mode, project="res2net", config=CONFIG)
+
+
+def legs(run: RunDirectory) -> list[str]:
+    return sorted(path.name for path in (run.path / "wandb").iterdir())
+
+
+def fit(logger: WandbLogger, folder: Path) -> None:
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=3,
+        logger=logger,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        default_root_dir=folder,
+    )
+    trainer.fit(BoringModel())
+
+
+def test_two_legs_share_one_id(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = start(run)
+    assert logger is not None
+    assert run.wandb_id.read_text() == f"{logger.experiment.id}\n"
+    assert logger.experiment.name == "my trial"
+    assert dict(logger.experiment.config) == CONFIG
+    logger.log_metrics({"train/loss": 1.0}, step=50)
+    assert logger.experiment.summary["trainer/global_step"] == 50
+    fit(logger, run.path)
+    assert wandb.run is None  # the end of the fit ended it
+
+    resumed = start(run)
+    assert resumed is not None
+    assert resumed.experiment.id == logger.experiment.id
+    resumed.finalize("success")
+
+    identifier = run.wandb_id.read_text().strip()
+    assert len(legs(run)) == 2
+    assert all(leg.startswith("offline-run-") and leg.endswith(identifier) for leg in legs(run))
+    err = [
+        line for line in capsys.readouterr().err.splitlines() if "W&B" in line or "wandb" in line
+    ]
+    assert err == [f"W&B: upload by: wandb sync '{run.path}/wandb'/offline-run-*"] * 2
+    assert not [path for path in run.path.rglob("*") if path.suffix in (".py", ".patch", ".diff")]
+
+
+def test_disabled(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start(run, "disabled") is None
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert start(run, "auto") is None
+    assert list(run.path.iterdir()) == []
+
+
+def test_other_ranks_create_nothing(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    assert start(run) is None
+    assert list(run.path.iterdir()) == []
+
+
+def test_auto_is_offline_where_nobody_is_logged_in(run: RunDirectory) -> None:
+    logger = start(run, "auto")
+    assert logger is not None
+    assert logger.experiment.offline
+
+
+def test_online_where_nobody_is_logged_in(run: RunDirectory) -> None:
+    with pytest.raises(InputError, match=r"logging\.wandb=online: nobody is logged in"):
+        start(run, "online")
+    assert list(run.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("login", ["variable", "netrc"])
+def test_offline_where_the_server_does_not_answer(
+    run: RunDirectory,
+    login: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ours, "INIT_TIMEOUT", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://{address}")
+        if login == "variable":
+            monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        else:
+            Path(os.environ["NETRC"]).write_text(f"machine {address} login me password {'a' * 40}")
+        began = time.monotonic()
+        logger = start(run, "auto")
+        assert time.monotonic() - began < 20
+    assert logger is not None
+    assert logger.experiment.offline
+    assert logger.experiment.id == run.wandb_id.read_text().strip()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("W&B: online does not start, logging offline: ")
+
+
+def test_a_bad_key_is_named(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    logger = start(run, "auto")
+    assert logger is not None
+    assert logger.experiment.offline
+    assert "WANDB_API_KEY invalid" in capsys.readouterr().err
+    logger.finalize("success")
+    with pytest.raises(InputError, match="WANDB_API_KEY invalid"):
+        start(run, "online")
+
+
+def test_a_dead_helper_does_not_end_the_fit(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = start(run)
+    assert logger is not None
+    (helper,) = helpers(os.getpid())
+    os.kill(helper, signal.SIGTERM)  # as SLURM does to all processes of a step
+    while Path(f"/proc/{helper}").is_dir() and "Z" not in state(helper):
+        time.sleep(0.01)
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    logger.log_metrics({"train/loss": 1.0}, step=2)
+    fit(logger, run.path)
+    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
+    assert len(err) == 2
+    assert "stopped, going on without it" in err[0]
+    assert "wandb sync" in err[1]
+
+
+def test_a_killed_run_can_be_resumed(run: RunDirectory) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from res2net.callbacks.wandb import wandb_logger
+from res2net.files.runs import RunDirectory
+run = RunDirectory(Path({str(run.path)!r}))
+logger = wandb_logger(run, mode="offline", project="res2net", config={{}})
+logger.log_metrics({{"train/loss": 1.0}}, step=1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.Popen([sys.executable, "-c", code])
+    assert killed.wait() == -signal.SIGKILL
+    identifier = run.wandb_id.read_text().strip()
+    logger = start(run)
+    assert logger is not None
+    assert logger.experiment.id == identifier
+    assert len(legs(run)) == 2
+    deadline = time.monotonic() + 20
+    while helpers(killed.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert helpers(killed.pid) == []  # the helper does not outlive its run
+
+
+def helpers(pid: int) -> list[int]:
+    """Living W&B helper processes of a process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if b"wandb-core" in words[0] and str(pid).encode() in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"

@@ -1,0 +1,248 @@
+"""`res2net predict` in-process: every form of its output, and images that cannot be read."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from res2net.cli import predict
+from res2net.cli.main import main
+from res2net.inference.predictor import Predictor
+from res2net.zoo import create_model
+
+NAMES = ["cat", "dog [brown]", "ünïcode, quoted"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On a busy machine the threads of one small convolution wait for each other for a second."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> str:
+    torch.manual_seed(0)
+    model = create_model("res2net20_cifar", num_classes=3)
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    folder.mkdir()
+    description = {
+        "schema": 1,
+        "model": "res2net20_cifar",
+        "num_classes": 3,
+        "class_names": NAMES,
+        "preprocessing": {
+            "image_size": 32,
+            "crop_fraction": 1.0,
+            "interpolation": "bilinear",
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.25, 0.25, 0.25],
+        },
+    }
+    torch.save({"state_dict": model.state_dict(), "res2net": description}, folder / "last.ckpt")
+    return str(folder)
+
+
+def draw(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = sum(path.name.encode())
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch) -> list[str]:
+    """Three images in folders, found as `images`, relative to the working directory."""
+    monkeypatch.chdir(tmp_path)
+    names = ["images/a.png", "images/b/c.JPG", "images/d [x].png"]
+    for name in names:
+        draw(tmp_path / name)
+    return names
+
+
+@pytest.fixture
+def expected(run, images):
+    return Predictor(run, device="cpu")(images)
+
+
+def close(values, predictions):
+    """Scores, which depend a little on what else is in the batch."""
+    assert values == pytest.approx([prediction.score for prediction in predictions], abs=1e-5)
+
+
+# --- Forms of output -----------------------------------------------------------------------------
+
+
+def test_json(run, images, expected, capsys):
+    assert main(["predict", run, "images", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [each["source"] for each in printed] == images
+    assert [each["label"] for each in printed] == [each.label for each in expected]
+    close([each["score"] for each in printed], expected)
+    for each in printed:
+        assert set(each) == {"source", "label", "index", "score", "topk"}
+        assert NAMES[each["index"]] == each["label"]
+        assert {pair["label"] for pair in each["topk"]} == set(NAMES)
+        assert each["topk"][0] == {"label": each["label"], "score": each["score"]}
+
+
+def test_jsonl(run, images, expected, capsys):
+    assert main(["predict", run, "--jsonl", "--topk", "2", *reversed(images)]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["source"] for each in printed] == images[::-1]
+    close([each["score"] for each in printed], expected[::-1])
+    assert {len(each["topk"]) for each in printed} == {2}
+
+
+def test_csv(run, images, expected, capsys):
+    assert main(["predict", run, "images", "--csv", "--topk", "9"]) == 0
+    header, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
+    columns = "source index label1 score1 label2 score2 label3 score3"
+    assert header == columns.split()
+    assert [row[0] for row in rows] == images
+    assert [row[2] for row in rows] == [each.label for each in expected]
+    close([float(row[3]) for row in rows], expected)
+
+
+def test_table(run, images, expected, capsys):
+    assert main(["predict", run, "images"]) == 0
+    heading, _, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["image", "top-1", "score", "then"]
+    assert len(lines) == 3
+    for line, name, prediction in zip(lines, images, expected, strict=True):
+        assert line.startswith(name)
+        for label, score in prediction.topk:
+            assert label in line
+            assert f"{score:.1%}" in line
+
+
+def test_table_of_one_class(run, images, capsys):
+    assert main(["predict", run, images[0], "--topk", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["image", "top-1", "score"]
+
+
+def test_two_forms_are_refused(run, images, capsys):
+    assert main(["predict", run, images[0], "--json", "--csv"]) == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+# --- Images that cannot be read ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["--json", "--jsonl", "--csv", None])
+def test_a_broken_file_is_named_and_the_rest_goes_on(run, images, form, capsys):
+    Path("images/b/broken.png").write_bytes(b"no image")
+    assert main(["predict", run, "images", *([form] if form else [])]) == 1
+    captured = capsys.readouterr()
+    named, summary = captured.err.splitlines()
+    assert named == "error: images/b/broken.png: is no image in a known format"
+    assert summary.startswith("error: 1 of 4 images could not be read")
+    for name in images:
+        assert name in captured.out
+    assert "broken" not in captured.out
+    if form == "--json":
+        assert len(json.loads(captured.out)) == 3
+
+
+def test_json_without_any_image_that_can_be_read(run, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"")
+    assert main(["predict", run, str(tmp_path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["images", "images/none.png"], "error: images/none.png: no such image or folder"),
+        (["images", "empty"], "error: empty: no images in this folder"),
+        (["images", "--topk", "0"], "error: --topk 0: at least 1"),
+    ],
+)
+def test_bad_input_is_told_before_the_model_is_opened(images, arguments, message, capsys):
+    Path("empty").mkdir()
+    Path("empty/notes.txt").write_text("not an image")
+    assert main(["predict", "no-such-model", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(message)
+    assert captured.out == ""
+
+
+def test_an_unknown_model(images, capsys):
+    assert main(["predict", "no-such-model", "images"]) == 2
+    assert capsys.readouterr().err.startswith("error: model 'no-such-model': no such variant")
+
+
+def test_a_variant_with_weights(run, images, capsys):
+    assert main(["predict", "res2net20_cifar", "images", "--weights", run, "--jsonl"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert main(["predict", "res2net20_cifar", "images"]) == 2
+    assert "--weights" in capsys.readouterr().err
+
+
+# --- Finding images ------------------------------------------------------------------------------
+
+
+def test_folders_are_searched_as_data_sets_are(tmp_path):
+    kept = ["a.png", "b.tiff", "c/d.JPEG", "c/e/f.webp", "linked/h.png"]
+    other = tmp_path / "elsewhere"
+    root = tmp_path / "root"
+    for name in [*kept, "c/notes.txt", ".hidden.png", ".git/g.png"]:
+        path = other / "h.png" if name.startswith("linked") else root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (root / "linked").symlink_to(other)
+    (root / "c/circle").symlink_to(root)
+    assert predict.find_images([str(root)]) == [str(root / name) for name in kept]
+
+
+def test_files_are_taken_as_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("z.unknown", "a.png"):
+        Path(name).touch()
+    assert predict.find_images(["z.unknown", "a.png", "z.unknown"]) == [
+        "z.unknown",
+        "a.png",
+        "z.unknown",
+    ]
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv", None])
+def test_file_names_that_are_no_text(run, tmp_path, form, capsys):
+    draw(tmp_path / "a.png")
+    strange = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    os.rename(tmp_path / "a.png", strange)
+    assert main(["predict", run, str(tmp_path), *([form] if form else [])]) == 0
+    out = capsys.readouterr().out
+    if form == "--json":
+        assert json.loads(out)[0]["source"] == strange
+    else:
+        assert r"/\xff.png" in out
+
+
+# --- Progress ------------------------------------------------------------------------------------
+
+
+def test_progress_goes_to_a_terminal_on_stderr_only(run, images, capsys, monkeypatch):
+    Path("images/broken.png").write_bytes(b"no image")
+    monkeypatch.setattr(predict, "PROGRESS_FROM", 3)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert main(["predict", run, "images", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)) == 3
+    assert "predicting" in captured.err
+    assert "100%" in captured.err
+    assert "error: images/broken.png: is no image" in captured.err
+
+
+def test_no_progress_for_few_images_or_without_a_terminal(run, images, capsys):
+    assert main(["predict", run, "images", "--json"]) == 0
+    assert capsys.readouterr().err == ""
