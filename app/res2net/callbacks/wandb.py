@@ -52,8 +52,7 @@ def wandb_logger(
             experiment = logger.experiment
             logger.log_hyperparams(config)
         except Exception as error:  # of W&B's own kinds, of its helper process, of the network
-            # also ends the helper, which would refuse the id a second time
-            _teardown(exit_code=1)
+            _end_helper()  # it would refuse the id a second time
             then = "logging offline" if attempt == "online" else "going on without it"
             _say(f"{attempt} does not start, {then}: {_reason(error)}")
             continue
@@ -81,6 +80,7 @@ class Wandb(WandbLogger):
             log_model=False,
             mode=mode,
             resume="allow",
+            reinit="create_new",  # no global `wandb.run`, which a dead helper would leave behind
             settings=wandb.Settings(
                 silent=True,
                 console="off",
@@ -113,7 +113,10 @@ class Wandb(WandbLogger):
 
     def _close(self, exit_code: int) -> None:
         self._open = False
-        _teardown(exit_code)
+        try:
+            self.experiment.finish(exit_code=exit_code)
+        except Exception:
+            _end_helper()
         if self._wandb_init["mode"] == "offline":
             # every leg of a resumed run has its own folder; synced together they are one run
             _say(f"upload by: wandb sync {shlex.quote(str(self._directory))}/offline-run-*")
@@ -168,16 +171,16 @@ def _run_id(run: RunDirectory) -> str:
     return identifier
 
 
-def _teardown(exit_code: int) -> None:
-    """End the W&B run and the helper process, wherever they are."""
+def _end_helper() -> None:
+    """End W&B's helper process, or forget it if it is gone.
+
+    Then this raises, but also takes back W&B's hook at the exit of the process, which would print
+    a traceback.
+    """
     import wandb
 
-    # Both raise if the helper is gone; the second also takes back W&B's own hook at the exit of
-    # the process, which would print a traceback.
     with suppress(Exception):
-        wandb.finish(exit_code=exit_code)
-    with suppress(Exception):
-        wandb.teardown(exit_code=exit_code)
+        wandb.teardown(exit_code=1)
 
 
 def _reason(error: Exception) -> str:

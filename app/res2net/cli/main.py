@@ -11,7 +11,9 @@ imported only when that verb is used: `--help` answers without PyTorch.
 import argparse
 import difflib
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -26,6 +28,9 @@ VERBS: dict[str, str] = {
     "doctor": "what this machine offers and what is missing",
 }
 
+SECONDS_BETWEEN_RANKS = 5.0
+"""How far apart ranks may come to the same refusal."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to the process's arguments.
@@ -38,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a broken pipe is caught
         return code
     except InputError as error:
-        return _fail(f"error: {error}", 2)
+        _fail(f"error: {error}", 2)
+        _wait_for_other_ranks()
+        return 2
     except WorkError as error:
         return _fail(f"error: {error}", 1)
     except KeyboardInterrupt:
@@ -124,6 +131,19 @@ def _fail(message: str, code: int) -> int:
     if is_rank_zero():
         print(" ".join(message.split()), file=sys.stderr)
     return code
+
+
+def _wait_for_other_ranks() -> None:
+    """Every rank refuses bad input by itself; only, not all at the same moment.
+
+    srun (`--kill-on-bad-exit`) and torchrun terminate all ranks when the first has failed: rank 0
+    before it has said why, and srun would exit with 143 instead of 2.
+    """
+    environment = os.environ
+    tasks = environment.get("SLURM_NTASKS", "1") if "SLURM_STEP_ID" in environment else "1"
+    if int(environment.get("WORLD_SIZE", tasks)) > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(SECONDS_BETWEEN_RANKS)
 
 
 def _stdout_is_closed() -> bool:

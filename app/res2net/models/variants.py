@@ -197,15 +197,15 @@ _LIST = (
     # This project's own, for images of 32 pixels and machines without a GPU.
     Variant(
         name="res2net20_cifar",
-        stage_depths=(2, 2, 2),
-        base_width=24,
+        stage_depths=(1, 2, 3),
+        base_width=32,
         scale=4,
         stem="cifar",
-        base_channels=16,
+        base_channels=8,
         num_classes=10,
         image_size=32,
-        parameters=202_218,
-        macs=32_500_224,
+        parameters=91_994,
+        macs=11_134_208,
     ),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -11,6 +12,9 @@ from res2net.config.schema import Config, TrainerConfig
 from res2net.errors import InputError
 
 CPU_PROCESSES_PER_CORE = 4
+
+Launcher = Literal["srun", "torchrun", ""]
+"""What started this process and the other ranks; nothing: the first rank starts the others."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Plan:
     num_nodes: int
     threads: int
     """Decoding threads per process."""
+    launcher: Launcher = ""
 
     @property
     def world_size(self) -> int:
@@ -50,39 +55,67 @@ def make_plan(trainer: TrainerConfig, *, workers: int) -> Plan:
     """Settle what is `auto`.
 
     Raises:
-        InputError: there are fewer devices than asked for.
+        InputError: there are fewer devices than asked for, or other processes were started.
     """
     gpus = torch.cuda.device_count()
     accelerator = trainer.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if gpus else "cpu"
-    launched_devices, launched_nodes = _launched()
-    devices = int(
-        trainer.devices
-        if trainer.devices != "auto"
-        else launched_devices or (gpus if accelerator == "cuda" else 1)
+    launcher, *launched = _launched()
+    alone = (gpus if accelerator == "cuda" else 1, 1)
+    devices, num_nodes = (
+        int(asked) if asked != "auto" else found
+        for asked, found in zip(
+            (trainer.devices, trainer.num_nodes), launched if launcher else alone, strict=True
+        )
     )
-    num_nodes = int(trainer.num_nodes if trainer.num_nodes != "auto" else launched_nodes or 1)
+    if launcher and [devices, num_nodes] != launched:
+        raise InputError(
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: {launcher} "
+            f"started {launched[0]} processes on each of {launched[1]} nodes; leave both auto"
+        )
     cores = len(os.sched_getaffinity(0))
     if accelerator == "cuda" and not 1 <= devices <= gpus:
         raise InputError(
             f"trainer.devices={devices}: this machine has {gpus} CUDA devices"
             + ("" if gpus else " (trainer.accelerator=cpu runs without)")
         )
-    if accelerator == "cpu" and devices > CPU_PROCESSES_PER_CORE * cores:
+    if accelerator == "cpu" and not launcher and devices > CPU_PROCESSES_PER_CORE * cores:
         raise InputError(
             f"trainer.devices={devices}: this machine has {cores} cores, which makes at most "
             f"{CPU_PROCESSES_PER_CORE * cores} processes on the CPU"
         )
-    return Plan(accelerator, devices, num_nodes, workers or max(1, cores // devices))
+    # SLURM may bind each task to its own cores: then those seen are not to be shared.
+    own = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) if launcher == "srun" else 0
+    threads = min(own, cores) or max(1, cores // devices)
+    return Plan(accelerator, devices, num_nodes, workers or threads, launcher)
 
 
-def _launched() -> tuple[int, int]:
-    """Processes per node and nodes that srun or torchrun started, zeros where neither did."""
+def _launched() -> tuple[Launcher, int, int]:
+    """What started this process, and how many on each of how many nodes (0 if nothing did).
+
+    Raises:
+        InputError: tasks of SLURM that would not find each other.
+    """
     environment = os.environ
-    if "LOCAL_WORLD_SIZE" in environment:  # torchrun
+    if "LOCAL_WORLD_SIZE" in environment:
         local = int(environment["LOCAL_WORLD_SIZE"])
-        return local, int(environment["WORLD_SIZE"]) // local
-    if "SLURM_STEP_ID" in environment and "SLURM_NTASKS_PER_NODE" in environment:
-        return int(environment["SLURM_NTASKS_PER_NODE"]), int(environment["SLURM_NNODES"])
-    return 0, 0
+        return "torchrun", local, int(environment["WORLD_SIZE"]) // local
+    if "SLURM_STEP_ID" not in environment:  # srun sets it; a batch script alone does not have it
+        return "", 0, 0
+    tasks = int(environment["SLURM_NTASKS"])
+    job = environment.get("SLURM_JOB_NAME")
+    if job in ("bash", "interactive"):  # Lightning takes these for a shell in an allocation
+        if tasks > 1:
+            raise InputError(
+                f"SLURM's job name {job!r} means a shell to Lightning, and each of the {tasks} "
+                "tasks would train alone: choose another --job-name"
+            )
+        return "", 0, 0
+    if "SLURM_NTASKS_PER_NODE" in environment:
+        return "srun", int(environment["SLURM_NTASKS_PER_NODE"]), int(environment["SLURM_NNODES"])
+    if tasks > 1:
+        raise InputError(
+            f"{tasks} tasks of SLURM without --ntasks-per-node: give it instead of --ntasks"
+        )
+    return "srun", 1, 1

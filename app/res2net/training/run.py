@@ -5,12 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from res2net.callbacks.accuracy import Accuracy
@@ -108,7 +114,7 @@ def train(config: Config) -> dict[str, Any]:
     rows = MetricsCSV(run.metrics)
     summary = Summary(run, accuracy, global_batch_size=config.data.global_batch_size)
 
-    def begin(trainer: L.Trainer, *_: Any) -> None:
+    def begin(trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Change the first files. All ranks have met by now, so each has found its start."""
         prepare(config, run)
         if start.checkpoint is None:
@@ -236,9 +242,12 @@ def _trainer(
     plan: Plan, *, precision: Any, callbacks: list[L.Callback], **options: Any
 ) -> L.Trainer:
     _quieten()
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))
+    environments: dict[str, Callable[[], ClusterEnvironment]] = {
+        "srun": lambda: SLURMEnvironment(auto_requeue=False),
+        "torchrun": TorchElasticEnvironment,
+        "": LightningEnvironment,
+    }
+    plugins: list[Any] = [AtomicCheckpointIO(), environments[plan.launcher]()]
     strategy: str | Strategy = "auto"
     if plan.world_size > 1:
         strategy = DDPStrategy(gradient_as_bucket_view=True)

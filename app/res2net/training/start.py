@@ -6,6 +6,7 @@ train; only rank 0 creates anything.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def find_start(config: Config, run: RunDirectory) -> Start:
     if path is not None and not is_sound(path):
         why = "is damaged or no checkpoint" if path.is_file() else "no such file"
         raise InputError(f"run.resume={resume}: {why}; give a checkpoint or auto")
-    if not run.path.exists() or not any(run.path.iterdir()):
+    if not run.path.exists() or (run.path.is_dir() and not any(run.path.iterdir())):
         if path is None:
             return Start()
         return Start(path, messages=_announce(config, _stored_config(path), str(path)))
@@ -62,7 +63,8 @@ def find_start(config: Config, run: RunDirectory) -> Start:
             f"the run {run.path} exists: run.resume=auto goes on with it, run.name=NAME starts "
             "another"
         )
-    messages = _announce(config, yaml.safe_load(run.config.read_text()), str(run.config))
+    stored = yaml.safe_load(run.config.read_text())
+    messages = _announce(config, stored, str(run.config))
     summary = run.read_summary()
     if path is not None:
         if path.resolve().parent != run.path.resolve():
@@ -71,7 +73,10 @@ def find_start(config: Config, run: RunDirectory) -> Start:
                 "checkpoints: run.name=NAME starts another run from it"
             )
         return Start(path, messages=messages)
-    if summary.get("status") == "completed" and "trainer.max_epochs" not in " ".join(messages):
+    if (
+        summary.get("status") == "completed"
+        and config.trainer.max_epochs <= stored["trainer"]["max_epochs"]
+    ):
         return Start(complete=True)
     checkpoint, warning = run.newest_checkpoint()
     return Start(checkpoint, messages=(*messages, *filter(None, [warning])))
@@ -107,7 +112,12 @@ def _announce(config: Config, stored: Mapping[str, Any], where: str) -> tuple[st
 
 
 def _stored_config(path: Path) -> Mapping[str, Any]:
-    stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:  # a zip file, but of something else
+        raise InputError(
+            f"run.resume={path}: is no checkpoint; give a checkpoint or auto"
+        ) from error
     if "res2net" not in stored or "loops" not in stored:
         raise InputError(
             f"run.resume={path}: holds weights but no state of a run; model.weights={path} "

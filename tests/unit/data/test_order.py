@@ -46,7 +46,7 @@ def test_an_epoch_takes_each_sample_at_most_once_and_drops_only_the_tail(
     assert all(batch.shape == (batch_size,) and batch.dtype == np.int64 for batch in batches)
     samples = np.concatenate(batches)
     assert len(samples) == len(set(samples.tolist())) == steps * global_batch
-    assert 0 <= samples.min() and samples.max() < count
+    assert samples.min() >= 0 and samples.max() < count
 
 
 @given(
