@@ -10,7 +10,7 @@ quickstart: $(VENV)/.quickstart  ## train on real data and evaluate: no download
 	$(BIN)/res2net test checkpoints/quickstart
 
 test: $(VENV)/.dev check  ## style, types and all tests that need no cluster
-	$(BIN)/pytest -m "not cluster and not gpu"
+	$(BIN)/pytest -m "not cluster and not gpu" --numprocesses 2 --dist worksteal
 
 test-cluster: $(VENV)/.dev  ## the tests on a real SLURM cluster on this machine (Debian's slurm-wlm)
 	$(BIN)/pytest -m cluster

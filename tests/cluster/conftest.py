@@ -94,9 +94,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if started.returncode:
         pytest.fail(started.stderr)
     lines = (folder / "environment").read_text().splitlines()
-    # No variables of a job in which the tests themselves may run; the batch script activates ours.
+    # Nothing of a job in which the tests themselves may run; the batch script activates VENV.
+    foreign = ("SLURM_", "SBATCH_", "SRUN_", "MASTER_", "OMP_", "RANK", "LOCAL_", "WORLD_SIZE")
     environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_"))},
+        **{k: v for k, v in os.environ.items() if not k.startswith(foreign)},
         **dict(line.split("=", 1) for line in lines),
         "VENV": sys.prefix,
     }

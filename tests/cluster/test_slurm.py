@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import Cluster, Job
+
+from .conftest import Cluster, Job
 
 pytestmark = pytest.mark.cluster
 

@@ -32,11 +32,11 @@ class Accuracy(L.Callback):
             if k == 1 or num_classes >= 6
         }
         metrics |= {"loss": MeanMetric(), "images": SumMetric()}
-        # without this, losses and counts would be summed in float32
-        self._metrics = MetricCollection(metrics, compute_groups=False).set_dtype(torch.float64)
+        self._metrics = MetricCollection(metrics, compute_groups=False)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._metrics.to(pl_module.device).reset()
+        # or losses and counts would be summed in float32; moving it to a device undoes it
+        self._metrics.to(pl_module.device).set_dtype(torch.float64).reset()
 
     def on_validation_batch_end(
         self,

@@ -51,6 +51,7 @@ class SaveCheckpoints(Checkpoint):
         self.best: dict[str, float] = {}
         self._due_after_validation = False
         self._saved_at = time.monotonic()
+        self._saves = 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -74,7 +75,8 @@ class SaveCheckpoints(Checkpoint):
             return
         elapsed = time.monotonic() - self._saved_at
         late = 0 < 60 * self.every_minutes <= elapsed
-        due = bool(self._agreement.exchange(int(late)))
+        # a wish is heard one step later: its number tells it from those that were met meanwhile
+        due = self._agreement.exchange((self._saves + 1) * late) > self._saves
         due |= self.every_steps > 0 and trainer.global_step % self.every_steps == 0
         if batch_idx + 1 == trainer.num_training_batches:
             self._due_after_validation = True
@@ -107,3 +109,4 @@ class SaveCheckpoints(Checkpoint):
             self.summary.best = self.best
             self.summary.write(trainer, "running")
         self._saved_at = time.monotonic()
+        self._saves += 1

@@ -35,9 +35,7 @@ def test_one_group_decays_all_as_the_paper_does() -> None:
 def test_frozen_parameters_are_left_out(decay_norm_and_bias: bool) -> None:
     model = create_model("res2net20_cifar")
     model.backbone.requires_grad_(False)
-    groups = parameter_groups(
-        model, weight_decay=0.1, decay_norm_and_bias=decay_norm_and_bias
-    )
+    groups = parameter_groups(model, weight_decay=0.1, decay_norm_and_bias=decay_norm_and_bias)
     kept = [id(parameter) for group in groups for parameter in group["params"]]
     assert kept == [id(model.head.fc.weight), id(model.head.fc.bias)]
 

@@ -144,9 +144,7 @@ def test_srun_without_the_tasks_of_a_node_is_refused_unless_it_is_one_task(
 
 
 @pytest.mark.parametrize("job", ["bash", "interactive"])
-def test_a_shell_in_an_allocation_is_one_process(
-    job: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shell_in_an_allocation_is_one_process(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, SLURM_STEP_ID="0", SLURM_NTASKS="1", SLURM_JOB_NAME=job)
     assert make_plan(TrainerConfig(), workers=0) == Plan("cpu", 1, 1, threads=4)
     set_environment(monkeypatch, SLURM_NTASKS="2")

@@ -1,0 +1,61 @@
+"""Two processes, started as the command: a new run, a refused one, a killed and resumed one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from res2net.cli.main import main
+from runs import Run, differences, read_state, rows
+
+SETTINGS = (
+    "quickstart",
+    "trainer.max_epochs=2",
+    "trainer.devices=2",
+    "checkpoint.every_steps=5",
+)
+
+
+def test_two_ranks(
+    tmp_path: Path,
+    command: Run,
+    kill_at: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole, killed = (tmp_path / "checkpoints" / name for name in ("whole", "killed"))
+    done = command("train", *SETTINGS, "run.name=whole", "--json")
+    summary = json.loads(done.stdout)  # one value, printed by one of the two processes
+    assert summary["status"] == "completed"
+    assert summary["steps"] == summary["steps_executed"] == 2 * 22
+
+    assert main(["train", *SETTINGS, "run.name=whole"]) == 2
+    assert capsys.readouterr().err.count("error: the run checkpoints/whole exists") == 1
+
+    kill_at(29, killed, *SETTINGS, "run.name=killed")  # in the second epoch
+    command("train", *SETTINGS, "run.name=killed", "run.resume=auto")
+    assert differences(read_state(whole / "last.ckpt"), read_state(killed / "last.ckpt")) == []
+    assert rows(whole) == rows(killed)
+
+    # two ranks counted while training; one process counts now
+    assert main(["test", str(whole), "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one["images"] == 360
+    assert (one["top1"], one["top5"]) == (summary["val/top1"], summary["val/top5"])
+
+    for index in range(37):  # which two does not divide: one rank gets a padded batch
+        folder = tmp_path / "odd" / str(index % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(index).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{index}.png")
+    odd = ("test", str(whole), "--data", str(tmp_path / "odd"), "--batch-size=8", "--json")
+    two = json.loads(command(*odd, "--devices=2").stdout)
+    assert main(list(odd)) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one["images"] == two["images"] == 37
+    assert one["top1"] == two["top1"]
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-6)

@@ -1,0 +1,101 @@
+"""The log on the disk: its rows, and that a resume leaves those of a run that was never killed."""
+
+from pathlib import Path
+
+import pytest
+
+from res2net.callbacks.metrics_csv import MetricsCSV
+
+
+@pytest.fixture(autouse=True)
+def rank_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> MetricsCSV:
+    return MetricsCSV(tmp_path / "metrics.csv")
+
+
+def test_a_row_a_value_with_all_digits(rows: MetricsCSV) -> None:
+    rows.start()
+    rows.log_metrics({"train/loss": 0.1 + 0.2, "train/lr": 1e-05, "epoch": 3.0}, step=17)
+    rows.log_metrics({"val_ema/top1": 1.0, "epoch": 4}, step=20)
+    assert rows.path.read_text() == (
+        "step,epoch,split,key,value\n"
+        "17,3,train,loss,0.30000000000000004\n"
+        "17,3,train,lr,1e-05\n"
+        "20,4,val_ema,top1,1.0\n"
+    )
+
+
+def test_rows_are_in_the_file_at_once_and_the_metrics_stay_as_they_are(rows: MetricsCSV) -> None:
+    rows.start()
+    metrics = {"train/loss": 0.5, "epoch": 0}
+    for step in range(3):
+        rows.log_metrics(metrics, step)
+        assert len(rows.path.read_text().splitlines()) == step + 2
+    assert metrics == {"train/loss": 0.5, "epoch": 0}
+
+
+def test_start_empties_the_file(rows: MetricsCSV) -> None:
+    rows.path.write_text("old\n")
+    rows.start()
+    assert rows.path.read_text() == "step,epoch,split,key,value\n"
+
+
+def write(rows: MetricsCSV, steps: range) -> None:
+    for step in steps:
+        rows.log_metrics({"train/loss": step / 7, "epoch": step // 10}, step)
+
+
+@pytest.mark.parametrize("torn", ["", "12,1,tra"])
+def test_a_resume_cuts_what_came_after_the_checkpoint(rows: MetricsCSV, torn: str) -> None:
+    rows.start()
+    write(rows, range(12))
+    whole = rows.path.read_bytes()
+    rows.path.unlink()
+
+    rows.start()
+    write(rows, range(8))
+    states = [rows.resume_state(), {}]
+    assert states[0] == {"bytes": rows.path.stat().st_size}
+    write(rows, range(8, 11))
+    with rows.path.open("a") as file:
+        file.write(torn)  # killed within a row
+    again = MetricsCSV(rows.path)
+    again.load_resume_state(states, 0)
+    write(again, range(8, 12))
+    assert rows.path.read_bytes() == whole
+    # cut into other ranks, it is the same file
+    again.load_resume_state(states, None)
+    assert rows.path.stat().st_size == states[0]["bytes"]
+
+
+def test_a_file_shorter_than_stored_is_kept(rows: MetricsCSV) -> None:
+    rows.start()
+    write(rows, range(3))
+    before = rows.path.read_bytes()
+    rows.load_resume_state([{"bytes": len(before) + 1000}], 0)
+    assert rows.path.read_bytes() == before
+
+
+def test_in_a_new_directory_a_file_begins(rows: MetricsCSV) -> None:
+    rows.load_resume_state([{"bytes": 1000}], 0)
+    assert rows.path.read_text() == "step,epoch,split,key,value\n"
+
+
+def test_other_ranks_do_not_touch_the_file(
+    rows: MetricsCSV, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows.start()
+    write(rows, range(3))
+    before = rows.path.read_bytes()
+    monkeypatch.setenv("RANK", "1")
+    assert rows.resume_state() == {}
+    rows.load_resume_state([{"bytes": 10}], 1)
+    assert rows.path.read_bytes() == before
+    rows.path.unlink()
+    rows.load_resume_state([{"bytes": 10}], 1)
+    assert not rows.path.exists()

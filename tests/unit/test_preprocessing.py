@@ -1,0 +1,86 @@
+"""The one description of what is done to an image: sizes, torchvision's form, normalisation."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as TF
+
+from res2net.preprocessing import Preprocessing
+
+
+@pytest.mark.parametrize(
+    ("image_size", "crop_fraction", "resize_size"),
+    [(224, 0.875, 256), (32, 1.0, 32), (224, 0.95, 235), (299, 0.875, 341), (160, 0.9, 177)],
+)
+def test_the_short_side_is_truncated_as_timm_does(
+    image_size: int, crop_fraction: float, resize_size: int
+) -> None:
+    assert Preprocessing(image_size, crop_fraction).resize_size == resize_size
+
+
+def test_the_defaults_are_those_of_the_published_figures() -> None:
+    default = Preprocessing()
+    assert (default.resize_size, default.image_size, default.interpolation) == (
+        256,
+        224,
+        "bilinear",
+    )
+    assert default.mean == (0.485, 0.456, 0.406) and default.std == (0.229, 0.224, 0.225)
+
+
+def test_it_goes_through_json_and_back() -> None:
+    described = Preprocessing(97, 0.9, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert Preprocessing.from_dict(json.loads(json.dumps(described.to_dict()))) == described
+
+
+def test_a_description_that_lacks_something_is_refused() -> None:
+    for key in Preprocessing().to_dict():
+        stored = Preprocessing().to_dict()
+        del stored[key]
+        with pytest.raises(KeyError, match=key):
+            Preprocessing.from_dict(stored)
+    with pytest.raises(ValueError, match="not enough values"):
+        Preprocessing.from_dict(Preprocessing().to_dict() | {"mean": [0.5, 0.5]})
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 501), (401, 260), (30, 20), (256, 256)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_transform_is_resize_and_centre_crop(
+    height: int, width: int, interpolation: str
+) -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    found = Preprocessing(interpolation=interpolation).transform()(image)
+    short = min(height, width)
+    size = (256 * width // short, 256 * height // short)
+    resampling = Image.Resampling[interpolation.upper()]
+    resized = TF.pil_to_tensor(image.resize(size, resampling))
+    assert found.shape == (3, 224, 224) and found.dtype == torch.uint8
+    assert torch.equal(found, TF.center_crop(resized, [224, 224]))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    image = Image.linear_gradient("L").convert(mode)
+    found = Preprocessing(32).transform()(image)
+    assert torch.equal(found, Preprocessing(32).transform()(image.convert("RGB")))
+    assert found.float().std() > 10
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_normalising_is_the_textbooks_and_keeps_the_memory_format(
+    memory_format: torch.memory_format,
+) -> None:
+    described = Preprocessing(mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 1.0))
+    images = torch.arange(256, dtype=torch.uint8).repeat(6).view(2, 3, 16, 16)
+    images = images.contiguous(memory_format=memory_format)
+    before = images.clone()
+    found = described.normalise(images)
+    expected = TF.normalize(images.double() / 255, list(described.mean), list(described.std))
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=memory_format)
+    assert images.dtype == torch.uint8 and torch.equal(images, before)
