@@ -269,7 +269,13 @@ def _trainer(
 
 
 def _quieten() -> None:
-    """Lightning's hints that do not apply: the loaders are DALI's and resume by ExactResume."""
+    """Silence Lightning's hints that do not apply here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*dataloader is not resumable.*"):
+    for message in (
+        ".*does not have many workers.*",  # the workers are DALI's threads
+        ".*dataloader is not resumable.*",  # ExactResume resumes it
+        ".*smaller than the logging interval.*",  # callbacks log by themselves
+        ".*`srun` command is available.*",  # one process on a login node is what was asked for
+        ".*LeafSpec.* is deprecated.*",  # Lightning's own use of torch
+    ):
         warnings.filterwarnings("ignore", message)
