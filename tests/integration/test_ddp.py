@@ -1,6 +1,7 @@
 """Two processes, started as the command: a new run, a refused one, a killed and resumed one."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,9 +38,22 @@ def test_two_ranks(
     assert capsys.readouterr().err.count("error: the run checkpoints/whole exists") == 1
 
     kill_at(29, killed, *SETTINGS, "run.name=killed")  # in the second epoch
+    elastic = tmp_path / "elastic/killed"
+    shutil.copytree(killed, elastic)
     command("train", *SETTINGS, "run.name=killed", "run.resume=auto")
     assert differences(read_state(whole / "last.ckpt"), read_state(killed / "last.ckpt")) == []
     assert rows(whole) == rows(killed)
+
+    # one process goes on with the run of two
+    one = ("trainer.devices=1", "trainer.accumulate=2", "run.dir=elastic", "run.resume=auto")
+    assert main(["train", *SETTINGS, "run.name=killed", *one, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "trainer.devices was 2, now 1" in err
+    assert "resumed on another layout" in err
+    assert json.loads(out)["steps"] == 2 * 22
+    assert [row.split(",")[:4] for row in rows(elastic)] == [
+        row.split(",")[:4] for row in rows(whole)
+    ]
 
     # two ranks counted while training; one process counts now
     assert main(["test", str(whole), "--json"]) == 0

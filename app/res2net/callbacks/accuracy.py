@@ -65,9 +65,6 @@ class Accuracy(L.Callback):
         # torchmetrics divides in float32: the number of correct images gives the exact fraction
         exact = {k: round(v * images) / images if k != "loss" else v for k, v in values.items()}
         self.results = exact | {"images": images}
-        logged = {f"val/{name}": value for name, value in exact.items()}
-        for name, value in logged.items():
-            pl_module.log(name, value, logger=False, rank_zero_only=True)
-        if trainer.state.fn != "validate":
-            for logger in trainer.loggers:
-                logger.log_metrics(logged | {"epoch": trainer.current_epoch}, trainer.global_step)
+        row = {f"val/{name}": value for name, value in exact.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(row | {"epoch": trainer.current_epoch}, trainer.global_step)

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
+
+from res2net.files.runs import say
 
 
 class Resumable(Protocol):
@@ -56,7 +57,7 @@ class ExactResume(L.Callback):
         ranks, stored, layout = checkpoint["ranks"], checkpoint["layout"], _layout(trainer)
         rank = trainer.global_rank if stored == layout else None
         if rank is None:
-            rank_zero_info(
+            say(
                 f"resumed on another layout ({_words(stored)}, now {_words(layout)}): the samples "
                 "are those of the same epoch, each once; augmentation draws anew"
             )

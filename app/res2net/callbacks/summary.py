@@ -40,8 +40,10 @@ class Summary(L.Callback):
             return
         self._before = self.run.read_summary()
         if self.run.heartbeat.exists():
-            self._executed = int(self.run.heartbeat.read_text().split()[0])
-        self._beat = os.open(self.run.heartbeat, os.O_WRONLY | os.O_CREAT)
+            # empty after a kill before the first step
+            executed = self.run.heartbeat.read_text()[:12].strip()
+            self._executed = int(executed) if executed.isdigit() else 0
+        self._beat = os.open(self.run.heartbeat, os.O_WRONLY | os.O_CREAT, 0o644)
         restarts = self._before["restarts"] + 1 if self._before else 0
         self._before |= {"restarts": restarts, "wall": self._before.get("wall_seconds", 0.0)}
         self.write(trainer, "running")

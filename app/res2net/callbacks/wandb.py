@@ -42,7 +42,7 @@ def wandb_logger(
     """
     if mode == "disabled" or not is_rank_zero():
         return None
-    chosen = _resolve(mode)
+    chosen = resolve_mode(mode)
     if chosen == "disabled":
         return None
     identifier = _run_id(run)
@@ -122,8 +122,11 @@ class Wandb(WandbLogger):
             _say(f"upload by: wandb sync {shlex.quote(str(self._directory))}/offline-run-*")
 
 
-def _resolve(mode: Mode) -> str:
-    """`online`, `offline` or `disabled`, without asking the network."""
+def resolve_mode(mode: Mode) -> str:
+    """`online`, `offline` or `disabled`, without asking the network.
+
+    Raises InputError for `online` where nobody is logged in.
+    """
     import wandb
 
     _switch_off_reports()

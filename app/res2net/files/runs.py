@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ def is_rank_zero() -> bool:
     """
     ranks = (os.environ.get(key, "") for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
     return all(rank in ("", "0") for rank in ranks)
+
+
+def say(text: str) -> None:
+    """One line for people, once for all ranks; stdout is kept for results."""
+    if is_rank_zero():
+        print(text, file=sys.stderr, flush=True)
 
 
 def identity(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -27,14 +26,14 @@ from res2net.callbacks.plots import Curves
 from res2net.callbacks.progress import Progress
 from res2net.callbacks.summary import Summary
 from res2net.callbacks.train_metrics import TrainMetrics
-from res2net.callbacks.wandb import wandb_logger
+from res2net.callbacks.wandb import resolve_mode, wandb_logger
 from res2net.config.load import to_dict
 from res2net.config.schema import Config, DataConfig
 from res2net.data.dali import Augmentation
 from res2net.data.datamodule import ImageDataModule
 from res2net.data.sources import Source, open_sources
 from res2net.errors import InputError
-from res2net.files.runs import RunDirectory, identity, is_rank_zero
+from res2net.files.runs import RunDirectory, identity, is_rank_zero, say
 from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import find_variant
 from res2net.preprocessing import Preprocessing
@@ -56,6 +55,8 @@ def train(config: Config) -> dict[str, Any]:
     variant = find_variant(config.model.name)
     plan = make_plan(config.trainer, workers=config.data.workers)
     plan.batch_size(config)
+    if config.logging.wandb == "online" and is_rank_zero():
+        resolve_mode("online")  # refused before anything is created
     run = RunDirectory.of(config.run.dir, config.run.name)
     start = find_start(config, run)
     if start.complete:
@@ -216,12 +217,6 @@ def preprocessing_of(data: DataConfig) -> Preprocessing:
         mean=data.mean,
         std=data.std,
     )
-
-
-def say(text: str) -> None:
-    """One line for people, once for all ranks; stdout is kept for results."""
-    if is_rank_zero():
-        print(text, file=sys.stderr, flush=True)
 
 
 def _num_classes(config: Config, source: Source) -> int:

@@ -20,6 +20,9 @@ from res2net.files.atomic import link_or_copy
 from res2net.files.runs import RunDirectory, is_sound
 from res2net.training.checkpoint_io import AtomicCheckpointIO
 
+# Lightning's advice on loaders and intervals
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 STEPS = 4
 """Of an epoch."""
 

@@ -26,6 +26,9 @@ from res2net.callbacks.exact_resume import (
 from res2net.training.classifier import ImageClassifier
 from res2net.zoo import create_model
 
+# Lightning's advice on loaders and intervals
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 
 def through_a_file(state: Any) -> Any:
     file = io.BytesIO()

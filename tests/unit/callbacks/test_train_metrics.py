@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader
 from res2net.callbacks.metrics_csv import MetricsCSV
 from res2net.callbacks.train_metrics import TrainMetrics
 
+# Lightning's advice on loaders and intervals
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
