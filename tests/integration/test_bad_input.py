@@ -99,6 +99,11 @@ def test_batch_not_divisible(refused: Refused) -> None:
     assert "data.global_batch_size=100" in line and "99 and 102" in line
 
 
+def test_precision_that_the_cpu_lacks(refused: Refused) -> None:
+    line = refused("train", "quickstart", "trainer.precision=16-mixed", "trainer.accelerator=cpu")
+    assert "16-mixed" in line and "bf16-mixed" in line
+
+
 def test_existing_run(refused: Refused, tmp_path: Path) -> None:
     run = tmp_path / "checkpoints/quickstart"
     run.mkdir(parents=True)
@@ -138,8 +143,10 @@ def test_broken_yaml(refused: Refused, tmp_path: Path) -> None:
     assert "mine.yaml" in line and "line" in line
 
 
-def test_test_without_images(refused: Refused) -> None:
-    assert "--data" in refused("test", "res2net20_cifar")
+def test_test_without_weights_or_images(refused: Refused, tmp_path: Path) -> None:
+    assert "--weights" in refused("test", "res2net20_cifar")
+    torch.save(create_model("res2net20_cifar").state_dict(), tmp_path / "weights.pth")
+    assert "--data" in refused("test", "res2net20_cifar", "--weights=weights.pth")
 
 
 def test_unknown_model(refused: Refused) -> None:

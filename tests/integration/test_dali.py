@@ -306,10 +306,10 @@ def test_a_resumed_stream_gives_exactly_the_batches_that_would_have_come(
             order,
             preprocessing=Preprocessing(18),
             augmentation=Augmentation(crop=crop, pad=3),
-            # another seed, as the state's counts
+            # of a resumed one the state's count
             seed=7 if state is None else 8,
+            start=2 if state is None else 0,
             state=state,
-            start=2,
         )
 
     whole = take(stream(), 14)

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from res2net.training.test import test
+    from res2net.training.evaluate import test
 
     result = test(
         arguments.model,

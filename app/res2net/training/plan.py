@@ -55,12 +55,18 @@ def make_plan(trainer: TrainerConfig, *, workers: int) -> Plan:
     """Settle what is `auto`.
 
     Raises:
-        InputError: there are fewer devices than asked for, or other processes were started.
+        InputError: there are fewer devices than asked for, other processes were started, or the
+            precision cannot be had there.
     """
     gpus = torch.cuda.device_count()
     accelerator = trainer.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if gpus else "cpu"
+    if accelerator == "cpu" and trainer.precision == "16-mixed":
+        # Lightning would silently take another precision
+        raise InputError(
+            "trainer.precision=16-mixed needs a GPU: on the CPU choose 32-true or bf16-mixed"
+        )
     launcher, *launched = _launched()
     alone = (gpus if accelerator == "cuda" else 1, 1)
     devices, num_nodes = (

@@ -1,22 +1,12 @@
-"""Train and evaluate: build the parts, hand them to the Trainer."""
+"""Train: build the parts, hand them to the Trainer."""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
-from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from res2net.callbacks.accuracy import Accuracy
 from res2net.callbacks.checkpoint import SaveCheckpoints
@@ -28,19 +18,16 @@ from res2net.callbacks.summary import Summary
 from res2net.callbacks.train_metrics import TrainMetrics
 from res2net.callbacks.wandb import resolve_mode, wandb_logger
 from res2net.config.load import to_dict
-from res2net.config.schema import Config, DataConfig
-from res2net.data.dali import Augmentation
-from res2net.data.datamodule import ImageDataModule
-from res2net.data.sources import Source, open_sources
+from res2net.config.schema import Config
+from res2net.data.sources import Source
 from res2net.errors import InputError
 from res2net.files.runs import RunDirectory, identity, is_rank_zero, say
-from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import find_variant
-from res2net.preprocessing import Preprocessing
-from res2net.training.checkpoint_io import AtomicCheckpointIO
 from res2net.training.classifier import ImageClassifier
-from res2net.training.plan import Plan, make_plan
+from res2net.training.data import build_data, open_data
+from res2net.training.plan import make_plan
 from res2net.training.start import find_start, prepare
+from res2net.training.trainer import build_trainer
 from res2net.weights.read import apply_weights, read_weights
 from res2net.zoo import create_model
 
@@ -70,36 +57,19 @@ def train(config: Config) -> dict[str, Any]:
     if config.model.weights and start.checkpoint is None:
         replaced = apply_weights(model, read_weights(config.model.weights))
         say(replaced or f"weights: {config.model.weights}")
-    preprocessing = preprocessing_of(config.data)
     for message in start.messages:
         say(message)
     if start.checkpoint is not None:
         say(f"resuming from {start.checkpoint}")
 
-    data = ImageDataModule(
-        train_source,
-        val_source,
-        preprocessing=preprocessing,
-        augmentation=Augmentation(
-            crop=config.augment.crop,
-            area=config.augment.area,
-            ratio=config.augment.ratio,
-            pad=config.augment.pad,
-            flip=config.augment.flip,
-        ),
-        global_batch_size=config.data.global_batch_size,
-        eval_batch_size=config.data.eval_batch_size,
-        accumulate=config.trainer.accumulate,
-        threads=plan.threads,
-        seed=config.run.seed,
-    )
+    data = build_data(config, plan, train_source, val_source)
     classifier = ImageClassifier(
         model,
         identity=identity(
             variant.name,
             num_classes=num_classes,
-            class_names=train_source.class_names,
-            preprocessing=preprocessing.to_dict(),
+            class_names=_names(train_source.class_names, num_classes),
+            preprocessing=data.preprocessing.to_dict(),
             config=to_dict(config),
         ),
         optim=config.optim,
@@ -128,7 +98,7 @@ def train(config: Config) -> dict[str, Any]:
         )
         trainer.loggers = [rows, *([board] if board else [])]
 
-    trainer = _trainer(
+    trainer = build_trainer(
         plan,
         precision=config.trainer.precision,
         max_epochs=config.trainer.max_epochs,
@@ -167,56 +137,9 @@ def train(config: Config) -> dict[str, Any]:
     return run.read_summary()
 
 
-def evaluate(
-    model: Res2NetClassifier,
-    source: Source,
-    preprocessing: Preprocessing,
-    *,
-    plan: Plan,
-    batch_size: int,
-    precision: str = "32-true",
-    channels_last: bool = True,
-) -> dict[str, float]:
-    """Top-1, top-5, loss (means over the images) and the number of images, each counted once."""
-    accuracy = Accuracy(model.num_classes, images=len(source))
-    data = ImageDataModule(
-        None,
-        source,
-        preprocessing=preprocessing,
-        eval_batch_size=batch_size,
-        threads=plan.threads,
-    )
-    trainer = _trainer(plan, precision=precision, logger=False, callbacks=[accuracy])
-    trainer.validate(
-        ImageClassifier(model, channels_last=channels_last), datamodule=data, verbose=False
-    )
-    return accuracy.results
-
-
-def open_data(
-    data: DataConfig, *, class_names: tuple[str, ...] | None = None
-) -> tuple[Source, Source]:
-    """Training and validation images."""
-    return open_sources(
-        data.source,
-        data.root,
-        train_dir=data.train_dir,
-        val_dir=data.val_dir,
-        val_fraction=data.val_fraction,
-        split_seed=data.split_seed,
-        class_names=class_names,
-    )
-
-
-def preprocessing_of(data: DataConfig) -> Preprocessing:
-    """The evaluation preprocessing that a configuration describes."""
-    return Preprocessing(
-        image_size=data.image_size,
-        crop_fraction=data.crop_fraction,
-        interpolation=data.interpolation,
-        mean=data.mean,
-        std=data.std,
-    )
+def _names(classes: tuple[str, ...], outputs: int) -> list[str]:
+    """A name for each output; those that the data do not use are called by their number."""
+    return [*classes, *map(str, range(len(classes), outputs))]
 
 
 def _num_classes(config: Config, source: Source) -> int:
@@ -231,46 +154,3 @@ def _num_classes(config: Config, source: Source) -> int:
             f"{len(source)} training images"
         )
     return outputs or classes
-
-
-def _trainer(
-    plan: Plan, *, precision: Any, callbacks: list[L.Callback], **options: Any
-) -> L.Trainer:
-    _quieten()
-    environments: dict[str, Callable[[], ClusterEnvironment]] = {
-        "srun": lambda: SLURMEnvironment(auto_requeue=False),
-        "torchrun": TorchElasticEnvironment,
-        "": LightningEnvironment,
-    }
-    plugins: list[Any] = [AtomicCheckpointIO(), environments[plan.launcher]()]
-    strategy: str | Strategy = "auto"
-    if plan.world_size > 1:
-        strategy = DDPStrategy(gradient_as_bucket_view=True)
-    return L.Trainer(
-        accelerator="gpu" if plan.accelerator == "cuda" else "cpu",
-        devices=plan.devices,
-        num_nodes=plan.num_nodes,
-        strategy=strategy,
-        precision=precision,
-        plugins=plugins,
-        callbacks=callbacks,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=10**9,  # callbacks log by themselves, before the state is saved
-        **options,
-    )
-
-
-def _quieten() -> None:
-    """Silence Lightning's hints that do not apply here."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",  # the workers are DALI's threads
-        ".*dataloader is not resumable.*",  # ExactResume resumes it
-        ".*smaller than the logging interval.*",  # callbacks log by themselves
-        ".*`srun` command is available.*",  # one process on a login node is what was asked for
-        ".*LeafSpec.* is deprecated.*",  # Lightning's own use of torch
-    ):
-        warnings.filterwarnings("ignore", message)

@@ -1,0 +1,64 @@
+"""The one way in which a Lightning Trainer is built here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from res2net.training.checkpoint_io import AtomicCheckpointIO
+from res2net.training.plan import Plan
+
+
+def build_trainer(
+    plan: Plan, *, precision: Any, callbacks: list[L.Callback], **options: Any
+) -> L.Trainer:
+    """A Trainer for the processes and devices of `plan`, which logs and saves by callbacks only."""
+    _quieten()
+    environments: dict[str, Callable[[], ClusterEnvironment]] = {
+        "srun": lambda: SLURMEnvironment(auto_requeue=False),
+        "torchrun": TorchElasticEnvironment,
+        "": LightningEnvironment,
+    }
+    plugins: list[Any] = [AtomicCheckpointIO(), environments[plan.launcher]()]
+    strategy: str | Strategy = "auto"
+    if plan.world_size > 1:
+        strategy = DDPStrategy(gradient_as_bucket_view=True)
+    return L.Trainer(
+        accelerator="gpu" if plan.accelerator == "cuda" else "cpu",
+        devices=plan.devices,
+        num_nodes=plan.num_nodes,
+        strategy=strategy,
+        precision=precision,
+        plugins=plugins,
+        callbacks=callbacks,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=10**9,  # callbacks log by themselves, before the state is saved
+        **options,
+    )
+
+
+def _quieten() -> None:
+    """Silence Lightning's hints that do not apply here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # the workers are DALI's threads
+        ".*dataloader is not resumable.*",  # ExactResume resumes it
+        ".*smaller than the logging interval.*",  # callbacks log by themselves
+        ".*`srun` command is available.*",  # one process on a login node is what was asked for
+        ".*LeafSpec.* is deprecated.*",  # Lightning's own use of torch
+    ):
+        warnings.filterwarnings("ignore", message)
