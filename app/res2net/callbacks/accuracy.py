@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torchmetrics import MeanMetric, MetricCollection, SumMetric
+from torchmetrics import MetricCollection, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 
@@ -31,7 +31,8 @@ class Accuracy(L.Callback):
             for k in (1, 5)
             if k == 1 or num_classes >= 6
         }
-        metrics |= {"loss": MeanMetric(), "images": SumMetric()}
+        # "disable": a NaN must show; the other strategies drop it without a word
+        metrics |= {name: SumMetric(nan_strategy="disable") for name in ("loss", "images")}
         self._metrics = MetricCollection(metrics, compute_groups=False)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -51,7 +52,7 @@ class Accuracy(L.Callback):
         counted = labels != self.padding
         for name, metric in self._metrics.items(copy_state=False):
             if name == "loss":
-                metric.update(outputs["losses"], weight=counted)
+                metric.update(outputs["losses"])  # zero where masked
             elif name == "images":
                 metric.update(counted.sum())
             else:
@@ -62,9 +63,11 @@ class Accuracy(L.Callback):
         images = round(values.pop("images"))
         if images != self.images:
             raise RuntimeError(f"counted {images} of {self.images} evaluation images")
+        loss = values.pop("loss") / images
         # torchmetrics divides in float32: the number of correct images gives the exact fraction
-        exact = {k: round(v * images) / images if k != "loss" else v for k, v in values.items()}
-        self.results = exact | {"images": images}
-        row = {f"val/{name}": value for name, value in exact.items()}
+        exact = {name: round(value * images) / images for name, value in values.items()}
+        results = {"loss": loss} | exact
+        self.results = results | {"images": images}
+        row = {f"val/{name}": value for name, value in results.items()}
         for logger in trainer.loggers:
             logger.log_metrics(row | {"epoch": trainer.current_epoch}, trainer.global_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -63,14 +64,18 @@ class Summary(L.Callback):
 
     def write(self, trainer: L.Trainer, status: str) -> None:
         """Rank 0 only; `status` is running, completed or failed."""
-        results = {f"val/{k}": v for k, v in self.accuracy.results.items() if k != "images"}
+        results = {
+            f"val/{name}": value
+            for name, value in self.accuracy.results.items()
+            if name != "images"
+        }
         stored = {k: v for k, v in self._before.items() if k.startswith("val/")}
         module = trainer.lightning_module
         summary = {
             "schema": SCHEMA,
             "status": status,
-            **(results or stored),
-            "best": dict(self.best) or self._before.get("best", {}),
+            **(_finite(results) or stored),
+            "best": _finite(self.best) or self._before.get("best", {}),
             "samples_seen": trainer.global_step * self.global_batch_size,
             "steps": trainer.global_step,
             "steps_executed": self._executed,
@@ -92,3 +97,8 @@ class Summary(L.Callback):
         if self._beat is not None:
             os.close(self._beat)
             self._beat = None
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Without NaN and infinities, which JSON has not: a run that diverged still has a summary."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

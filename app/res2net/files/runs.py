@@ -126,7 +126,8 @@ class RunDirectory:
         if not self.last.exists() and not self.previous.exists():
             return None, ""
         if is_sound(self.previous):
-            return self.previous, f"{self.last} is damaged: going on from {self.previous.name}"
+            what = "is damaged" if self.last.exists() else "is missing"
+            return self.previous, f"{self.last} {what}: going on from {self.previous.name}"
         raise InputError(
             f"neither {self.last} nor {self.previous.name} can be read: they are damaged; "
             f"start anew with another run.name, or go on from {self.best.name} by run.resume=PATH"

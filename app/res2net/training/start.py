@@ -6,6 +6,7 @@ train; only rank 0 creates anything.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ import yaml
 from res2net.config.load import differences, to_yaml
 from res2net.config.schema import Config
 from res2net.errors import InputError
-from res2net.files.atomic import atomic_write_text, remove_stale_temporaries
+from res2net.files.atomic import atomic_write_json, atomic_write_text, remove_stale_temporaries
 from res2net.files.runs import RunDirectory, is_rank_zero, is_sound
 
 MAY_CHANGE = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate", "trainer.max_epochs",
-              "data.workers", "data.eval_batch_size")  # fmt: skip
+              "data.workers")  # fmt: skip
 MAY_CHANGE_GROUPS = ("run.name", "run.dir", "run.resume", "logging.", "checkpoint.")
 
 
@@ -52,6 +53,7 @@ def find_start(config: Config, run: RunDirectory) -> Start:
     if path is not None and not is_sound(path):
         why = "is damaged or no checkpoint" if path.is_file() else "no such file"
         raise InputError(f"run.resume={resume}: {why}; give a checkpoint or auto")
+    _check_writable(run.path)
     if not run.path.exists() or (run.path.is_dir() and not any(run.path.iterdir())):
         if path is None:
             return Start()
@@ -87,9 +89,21 @@ def prepare(config: Config, run: RunDirectory) -> None:
     if not is_rank_zero():
         return
     run.path.mkdir(parents=True, exist_ok=True)
+    if summary := run.read_summary():
+        # before the configuration: killed in between, more epochs must not look completed
+        atomic_write_json(run.summary, summary | {"status": "running"})
     run.next.unlink(missing_ok=True)
     remove_stale_temporaries(run.path)
     atomic_write_text(run.config, to_yaml(config))
+
+
+def _check_writable(path: Path) -> None:
+    own = [path] if path.is_dir() else []
+    existing = next(place for place in (*own, *path.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(
+            f"cannot write to {existing}, where the run {path} belongs: choose another run.dir"
+        )
 
 
 def _announce(config: Config, stored: Mapping[str, Any], where: str) -> tuple[str, ...]:

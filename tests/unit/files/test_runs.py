@@ -111,7 +111,8 @@ def test_the_newest_whole_checkpoint_is_chosen_and_nothing_touched(
     before = {path.name: path.read_bytes() for path in run.path.iterdir()}
     chosen, message = run.newest_checkpoint()
     assert (chosen and chosen.name) == newest
-    warned = f"{run.last} is damaged: going on from previous.ckpt"
+    why = "is missing" if last is None else "is damaged"
+    warned = f"{run.last} {why}: going on from previous.ckpt"
     assert message == (warned if newest == "previous.ckpt" else "")
     assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
 

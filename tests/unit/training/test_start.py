@@ -131,7 +131,21 @@ def test_what_is_no_run_is_not_touched(run: RunDirectory, resume: str) -> None:
     assert refusal(run, resume) == expected
 
 
+def test_a_folder_that_cannot_hold_runs(run: RunDirectory) -> None:
+    run.path.parent.write_text("a file where the folder of runs belongs")
+    config = config_of(run)
+    with pytest.raises(InputError, match=re.escape(f"cannot write to {run.path.parent}")):
+        find_start(config, run)
+
+
 # 3. A run that has ended
+
+
+def test_killed_while_more_epochs_began_is_not_complete(run: RunDirectory) -> None:
+    begin(run, "completed")
+    prepare(config_of(run, "auto", trainer={"max_epochs": 12}), run)  # and killed here
+    start = start_of(run, "auto", trainer={"max_epochs": 12})
+    assert not start.complete and start.checkpoint == run.last
 
 
 def test_a_run_that_has_ended_is_complete_unless_it_gets_more_epochs(run: RunDirectory) -> None:
@@ -197,7 +211,6 @@ def test_a_path_must_be_one_of_the_runs_own(
         ("trainer", {"max_epochs": 10, "accumulate": 2}, "trainer.accumulate was 1, now 2"),
         ("trainer", {"max_epochs": 11}, "trainer.max_epochs was 10, now 11"),
         ("data", {"workers": 3}, "data.workers was 0, now 3"),
-        ("data", {"eval_batch_size": 3}, "data.eval_batch_size was 64, now 3"),
         ("logging", {"wandb": "offline"}, "logging.wandb was auto, now offline"),
         ("checkpoint", {"every_steps": 5}, "checkpoint.every_steps was 0, now 5"),
     ],
@@ -223,7 +236,7 @@ def test_everything_else_is_refused_all_at_once(run: RunDirectory) -> None:
         "data.mean was [0.485, 0.456, 0.406], now [0.5, 0.5, 0.5]; "
         "optim.lr was 0.1, now 0.2; trainer.precision was 32-true, now bf16-mixed; "
         "may change: trainer.devices, trainer.num_nodes, trainer.accumulate, trainer.max_epochs, "
-        "data.workers, data.eval_batch_size, logging.*, checkpoint.*"
+        "data.workers, logging.*, checkpoint.*"
     )
     assert "run.seed was 0, now 1" in refusal_of_seed(run)
 
