@@ -207,7 +207,7 @@ def test_models_prints_every_variant_and_alias(capsys):
     for alias, name in ALIASES.items():
         assert [alias, name] in rows
     assert ["res2net50_26w_4s", "25.70M", "4.26G", "224", "77.99%", "93.86%", "timm"] in rows
-    assert ["res2net20_cifar", "0.20M", "0.03G", "32"] in rows
+    assert ["res2net20_cifar", "0.09M", "0.01G", "32"] in rows
 
 
 def test_models_json_is_all_that_stands_on_stdout(capsys):

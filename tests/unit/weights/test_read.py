@@ -272,10 +272,10 @@ def test_old_files_lack_the_counters(tensors):
         ({"head.fc.bias": None}, "head.fc.bias is missing"),
         ({"backbone.extra": torch.ones(1)}, "backbone.extra is unexpected"),
         (
-            {"backbone.stem.conv1.weight": torch.ones(16, 3, 7, 7)},
-            "backbone.stem.conv1.weight is (16, 3, 7, 7), not (16, 3, 3, 3)",
+            {"backbone.stem.conv1.weight": torch.ones(8, 3, 7, 7)},
+            "backbone.stem.conv1.weight is (8, 3, 7, 7), not (8, 3, 3, 3)",
         ),
-        ({"head.fc.weight": torch.ones(10, 64)}, "head.fc.weight is (10, 64), not (10, 256)"),
+        ({"head.fc.weight": torch.ones(10, 64)}, "head.fc.weight is (10, 64), not (10, 128)"),
     ],
 )
 def test_misfit_loads_nothing(tensors, change, reason):
@@ -290,7 +290,7 @@ def test_misfit_loads_nothing(tensors, change, reason):
 
 def test_head_of_other_width_is_a_misfit_whatever_the_number_of_classes(tensors):
     tensors["head.fc.weight"] = torch.ones(10, 64)
-    with pytest.raises(InputError, match=r"head\.fc\.weight is \(10, 64\), not \(3, 256\)"):
+    with pytest.raises(InputError, match=r"head\.fc\.weight is \(10, 64\), not \(3, 128\)"):
         apply_weights(create_model(NAME, num_classes=3), given(tensors))
 
 
