@@ -30,7 +30,7 @@ LITTLE_DISK = 5 * GIB
 """A run of res2net50 keeps four checkpoints of 200 MB, and W&B its own files."""
 
 # The modules whose names are not their distributions'.
-_MODULES = {"nvidia-dali-cuda130": "nvidia.dali", "pillow": "PIL"}
+_MODULES = {"nvidia-dali-cuda130": "nvidia.dali", "pillow": "PIL", "pyyaml": "yaml"}
 
 
 @dataclass(frozen=True)
