@@ -149,5 +149,16 @@ def test_test_without_weights_or_images(refused: Refused, tmp_path: Path) -> Non
     assert "--data" in refused("test", "res2net20_cifar", "--weights=weights.pth")
 
 
+def test_test_on_folders_that_are_not_the_classes(refused: Refused, tmp_path: Path) -> None:
+    torch.save(create_model("res2net20_cifar").state_dict(), tmp_path / "weights.pth")
+    folder(tmp_path / "some", {"cat": 1, "dog": 1, "ship": 1})
+    line = refused("test", "res2net20_cifar", "--weights=weights.pth", "--data=some")
+    assert "3 class folders" in line and "10 outputs" in line
+
+
+def test_batch_of_nothing(refused: Refused) -> None:
+    assert "'0' is not a positive integer" in refused("test", "any", "--batch-size=0")
+
+
 def test_unknown_model(refused: Refused) -> None:
     assert "res2net50_26w_4s" in refused("test", "res2net50_26w_4")

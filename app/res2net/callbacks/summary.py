@@ -63,7 +63,7 @@ class Summary(L.Callback):
             os.pwrite(self._beat, line.encode(), 0)
 
     def write(self, trainer: L.Trainer, status: str) -> None:
-        """Rank 0 only; `status` is running, completed or failed."""
+        """Rank 0 only; `status` is running, completed, interrupted or failed."""
         results = {
             f"val/{name}": value
             for name, value in self.accuracy.results.items()
@@ -91,7 +91,8 @@ class Summary(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         if self._beat is not None:
-            self.write(trainer, "failed")
+            stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
+            self.write(trainer, "interrupted" if stopped else "failed")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self._beat is not None:

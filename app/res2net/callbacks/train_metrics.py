@@ -49,7 +49,7 @@ class TrainMetrics(L.Callback):
     ) -> None:
         labels = batch[1]
         correct = (outputs["logits"].argmax(dim=1) == labels).sum()
-        images = labels.new_tensor(len(labels))
+        images = torch.full_like(correct, len(labels))  # made on the device: nothing to wait for
         self._sums += torch.stack([outputs["batch_loss"].double() * images, correct, images])
         self._images += len(labels) * trainer.world_size
         stepped = (batch_idx + 1) % self.accumulate == 0
@@ -58,12 +58,13 @@ class TrainMetrics(L.Callback):
             now = time.perf_counter()
             speed = self._images / (now - self._since)
             self._since, self._images = now, 0
-            lr = trainer.optimizers[0].param_groups[0]["lr"]
-            self._log(trainer, {"loss": loss, "top1": top1, "lr": lr, "images_per_second": speed})
+            row = {"loss": loss, "top1": top1, "lr": _lr(trainer), "images_per_second": speed}
+            self._log(trainer, row)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loss, top1 = self._take(trainer, 1)
         self._log(trainer, {"epoch_loss": loss, "epoch_top1": top1})
+        self.latest["lr"] = _lr(trainer)  # for those who show it: the last row may be long ago
 
     def _take(self, trainer: L.Trainer, row: int) -> tuple[float, float]:
         """Mean loss and top-1 of one row of sums over all ranks; the row starts again at zero."""
@@ -90,3 +91,9 @@ class TrainMetrics(L.Callback):
             self._sums = total if is_rank_zero() else total * 0
         else:
             self._sums = states[rank]["sums"].clone()
+
+
+def _lr(trainer: L.Trainer) -> float:
+    lr = trainer.optimizers[0].param_groups[0]["lr"]
+    assert isinstance(lr, float)
+    return lr

@@ -23,10 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", choices=("last", "best"), default="last", help="of a run directory"
     )
-    parser.add_argument("--batch-size", type=int, metavar="N", help="images per device")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="images per device")
     parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--devices", default="auto", metavar="N", help="processes, one a GPU")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def positive(text: str) -> int:
+    """1 or more, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

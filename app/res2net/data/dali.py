@@ -190,8 +190,8 @@ class Stream:
         if not bad:
             return error
         return WorkError(
-            f"cannot decode {', '.join(bad)}; the last checkpoint is kept: "
-            "mend or remove the file and resume with run.resume=auto"
+            f"cannot decode {', '.join(bad)}; what was saved so far is "
+            "kept: mend or remove the file and go on with run.resume=auto"
         )
 
 

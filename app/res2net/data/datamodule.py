@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from res2net.data.dali import Augmentation, Stream
 from res2net.data.order import EvalOrder, TrainOrder
 from res2net.data.sources import Source
+from res2net.errors import InputError
 from res2net.preprocessing import Preprocessing
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -141,18 +143,38 @@ class ImageDataModule(L.LightningDataModule):
         """Where this rank's training stream stands, exactly."""
         assert self.train_stream is not None
         steps = self.train_stream.position // self.accumulate
-        return {"steps": steps, "stream": self.train_stream.state_dict()}
+        return {
+            "steps": steps,
+            "stream": self.train_stream.state_dict(),
+            "fingerprint": self._fingerprint(),
+        }
 
     def load_resume_state(self, states: Sequence[dict[str, Any]], rank: int | None) -> None:
         """Go on from the stored states of all ranks, before the loaders are made.
 
         `rank` None says that the ranks or batches are cut otherwise now: the next samples are
         the same, each once, and augmentation draws anew.
+
+        Raises:
+            InputError: the training images are others than when the state was stored.
         """
+        if states[0]["fingerprint"] != self._fingerprint():
+            assert self.train is not None
+            raise InputError(
+                f"the training images have changed since the run began (now {len(self.train)}): "
+                "their order, and so what was seen, would be another; restore them, or start "
+                "another run with run.name=NAME"
+            )
         if rank is None:
             self._steps_done = states[0]["steps"]
         else:
             self._stored = states[rank]["stream"]
+
+    def _fingerprint(self) -> str:
+        """Of the number of training images and the class of each."""
+        assert self.train is not None
+        classes = "/".join(self.train.class_names).encode()
+        return hashlib.sha256(self.train.labels.tobytes() + classes).hexdigest()
 
 
 def _mix(*numbers: int) -> int:

@@ -128,12 +128,16 @@ def _images(
         source: Source = open_folder(data, class_names=names)
         split = data
     elif config is not None:
-        source, split = open_data(config.data, class_names=names)[1], "val"
+        try:
+            source, split = open_data(config.data, class_names=names)[1], "val"
+        except InputError as error:
+            raise InputError(f"{error}; --data DIR names the images to test on") from error
     else:
         raise InputError(f"{model.variant}: name the images to test on with --data DIR")
-    if len(source.class_names) > model.num_classes:
+    if len(source.class_names) != model.num_classes:
+        # without names in the weights, the n-th folder is the n-th output
         raise InputError(
-            f"{split} has {len(source.class_names)} classes, {model.variant} has "
-            f"{model.num_classes} outputs"
+            f"{split} has {len(source.class_names)} class folders, {model.variant} has "
+            f"{model.num_classes} outputs and its weights name no classes: give all of them"
         )
     return source, split

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from res2net.callbacks.accuracy import Accuracy
 from res2net.callbacks.checkpoint import SaveCheckpoints
@@ -20,7 +21,7 @@ from res2net.callbacks.wandb import resolve_mode, wandb_logger
 from res2net.config.load import to_dict
 from res2net.config.schema import Config
 from res2net.data.sources import Source
-from res2net.errors import InputError
+from res2net.errors import InputError, WorkError
 from res2net.files.runs import RunDirectory, identity, is_rank_zero, say
 from res2net.models.variants import find_variant
 from res2net.training.classifier import ImageClassifier
@@ -30,6 +31,8 @@ from res2net.training.start import find_start, prepare
 from res2net.training.trainer import build_trainer
 from res2net.weights.read import apply_weights, read_weights
 from res2net.zoo import create_model
+
+KEPT = "what was saved is kept: run.resume=auto goes on from there"
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -131,7 +134,12 @@ def train(config: Config) -> dict[str, Any]:
             ),
         ],
     )
-    trainer.fit(classifier, data, ckpt_path=start.checkpoint, weights_only=True)
+    try:
+        trainer.fit(classifier, data, ckpt_path=start.checkpoint, weights_only=True)
+    except SIGTERMException as error:
+        raise WorkError(f"stopped by SIGTERM at step {trainer.global_step}; {KEPT}") from error
+    except SystemExit as error:  # Lightning's way to end after Ctrl-C
+        raise KeyboardInterrupt(f"at step {trainer.global_step}; {KEPT}") from error
     if trainer.is_global_zero:
         summary.write(trainer, "completed")
     return run.read_summary()

@@ -78,6 +78,8 @@ def find_start(config: Config, run: RunDirectory) -> Start:
     if (
         summary.get("status") == "completed"
         and config.trainer.max_epochs <= stored["trainer"]["max_epochs"]
+        # its end can be had again from the state before
+        and (is_sound(run.last) or not is_sound(run.previous))
     ):
         return Start(complete=True)
     checkpoint, warning = run.newest_checkpoint()
@@ -88,7 +90,12 @@ def prepare(config: Config, run: RunDirectory) -> None:
     """Make the directory (rank 0), or clear what a killed leg left in it."""
     if not is_rank_zero():
         return
-    run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make {run.path} ({error.strerror}): choose another run.dir"
+        ) from error
     if summary := run.read_summary():
         # before the configuration: killed in between, more epochs must not look completed
         atomic_write_json(run.summary, summary | {"status": "running"})

@@ -53,7 +53,8 @@ def build_trainer(
 
 def _quieten() -> None:
     """Silence Lightning's hints that do not apply here."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # the workers are DALI's threads
         ".*dataloader is not resumable.*",  # ExactResume resumes it

@@ -72,6 +72,7 @@ def test_two_legs_share_one_id(run: RunDirectory, capsys: pytest.CaptureFixture[
     with pytest.raises(wandb.errors.UsageError, match="finished"):  # by the end of the fit
         logger.experiment.log({"train/loss": 1.0})
 
+    time.sleep(1.1)  # W&B names a leg's folder by the second it starts in
     resumed = start(run)
     assert resumed is not None
     assert resumed.experiment.id == logger.experiment.id
