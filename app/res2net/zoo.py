@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from res2net.errors import InputError
-from res2net.models.head import Res2NetClassifier
+from res2net.models.dla import DLA
+from res2net.models.head import Backbone, Res2NetClassifier
 from res2net.models.res2net import Res2Net
-from res2net.models.variants import VARIANTS, find_variant
+from res2net.models.variants import VARIANTS, Variant, find_variant
 from res2net.weights.read import Weights, apply_weights, read_weights
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ def create_model(
     *,
     num_classes: int | None = None,
     in_channels: int = 3,
+    drop_path: float = 0.0,
     weights: str | Path | Weights | None = None,
 ) -> Res2NetClassifier:
     """Build a classifier, in training mode, on the CPU (or the device of a surrounding context).
@@ -32,31 +34,56 @@ def create_model(
             many as the variant was published with. With another number than the weights have, the
             head starts fresh, and a warning is logged.
         in_channels: Channels of the images; the weights must agree.
+        drop_path: Stochastic depth in training: the chance that a sample skips the last block; it
+            grows linearly from 0 at the first (arXiv 1603.09382). No key of the weights hangs on
+            it.
         weights: A run directory, a checkpoint or weights file, or what `read_weights` gave. None:
             a fresh initialisation.
 
     Raises:
-        InputError: The name is unknown, a number is below 1, or the weights cannot be read or do
-            not fit.
+        InputError: The name is unknown, a number is out of its range, or the weights cannot be
+            read or do not fit.
     """
     variant = find_variant(name)
     if num_classes is not None and num_classes < 1:
         raise InputError(f"num_classes={num_classes}: at least 1")
     if in_channels < 1:
         raise InputError(f"in_channels={in_channels}: at least 1")
+    if not 0 <= drop_path < 1:
+        raise InputError(f"drop_path={drop_path}: at least 0 and below 1")
     if isinstance(weights, (str, Path)):
         weights = read_weights(weights)
-    if weights is not None:
-        stem_channels = weights.state_dict["backbone.stem.conv1.weight"].shape[1]
-        if stem_channels != in_channels:
-            raise InputError(
-                f"in_channels={in_channels}: the weights {weights.source!r} are for images of "
-                f"{stem_channels} channels"
-            )
     if num_classes is None:
         num_classes = variant.num_classes if weights is None else weights.num_classes
 
-    backbone = Res2Net(
+    backbone = _build_backbone(variant, in_channels=in_channels, drop_path=drop_path)
+    if weights is not None:
+        stem = weights.state_dict.get(f"backbone.{backbone.stem_weight}")
+        if stem is not None and stem.shape[1] != in_channels:
+            raise InputError(
+                f"in_channels={in_channels}: the weights {weights.source!r} are for images of "
+                f"{stem.shape[1]} channels"
+            )
+    model = Res2NetClassifier(backbone, num_classes, variant=variant.name)
+    if weights is not None:
+        announcement = apply_weights(model, weights)
+        if announcement is not None:
+            log.warning(announcement)
+    return model
+
+
+def _build_backbone(variant: Variant, *, in_channels: int, drop_path: float) -> Backbone:
+    if variant.architecture == "dla":
+        return DLA(
+            stage_depths=variant.stage_depths,
+            base_width=variant.base_width,
+            scale=variant.scale,
+            cardinality=variant.cardinality,
+            base_channels=variant.base_channels,
+            in_channels=in_channels,
+            drop_path=drop_path,
+        )
+    return Res2Net(
         stage_depths=variant.stage_depths,
         base_width=variant.base_width,
         scale=variant.scale,
@@ -67,13 +94,10 @@ def create_model(
         in_channels=in_channels,
         stride_1_first_as_normal=variant.stride_1_first_as_normal,
         pool_count_include_pad=variant.pool_count_include_pad,
+        full_width_first=variant.full_width_first,
+        se_reduction=variant.se_reduction,
+        drop_path=drop_path,
     )
-    model = Res2NetClassifier(backbone, num_classes, variant=variant.name)
-    if weights is not None:
-        announcement = apply_weights(model, weights)
-        if announcement is not None:
-            log.warning(announcement)
-    return model
 
 
 def list_models(pattern: str = "*") -> list[str]:

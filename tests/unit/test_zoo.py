@@ -1,5 +1,6 @@
 """The one door: names, classes, channels and weights."""
 
+import dataclasses
 import logging
 import subprocess
 import sys
@@ -62,11 +63,35 @@ def test_channels_that_the_stem_does_not_have(file):
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [({"num_classes": 0}, "num_classes=0: at least 1"), ({"in_channels": 0}, "in_channels=0: at")],
+    [
+        ({"num_classes": 0}, "num_classes=0: at least 1"),
+        ({"in_channels": 0}, "in_channels=0: at"),
+        ({"drop_path": 1.0}, "drop_path=1.0: at least 0 and below 1"),
+        ({"drop_path": -0.1}, "drop_path=-0.1: at least 0 and below 1"),
+    ],
 )
-def test_numbers_below_1(arguments, reason):
+def test_numbers_out_of_range(arguments, reason):
     with pytest.raises(InputError, match=reason):
         create_model(NAME, **arguments)
+
+
+def test_drop_path_reaches_the_last_block():
+    assert create_model(NAME, drop_path=0.2).backbone.stages[-1][-1].drop_path == 0.2
+    with torch.device("meta"):
+        dla = create_model("res2net_dla60", drop_path=0.2)
+    assert dla.backbone.level5.tree2.drop_path == 0.2
+
+
+def test_dla_is_checked_for_channels_and_fit_too(tmp_path, file):
+    weights = read_weights(file)
+    with torch.device("meta"), pytest.raises(InputError, match="do not fit res2net_dla60"):
+        create_model("res2net_dla60", weights=weights)
+    dla = create_model("res2net_dla60", num_classes=2)
+    weights = dataclasses.replace(weights, state_dict=dla.state_dict(), num_classes=2)
+    with pytest.raises(InputError, match=r"in_channels=1: the weights '.*' are for images of 3"):
+        create_model("res2net_dla60", in_channels=1, weights=weights)
+    model = create_model("res2net_dla60", weights=weights)
+    assert all(torch.equal(value, dla.state_dict()[k]) for k, value in model.state_dict().items())
 
 
 def test_unknown_name():

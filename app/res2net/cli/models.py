@@ -83,7 +83,7 @@ def _print_tables(variants: list[Variant]) -> None:
 
     sizes = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True)
     sizes.add_column("variant", no_wrap=True)
-    for heading in ("params", "MACs", "pixels", "top-1", "top-5"):
+    for heading in ("params", "MACs", "pixels", "classes", "top-1", "top-5"):
         sizes.add_column(heading, justify="right", no_wrap=True)
     sizes.add_column("measured by", overflow="fold")
     for variant in variants:
@@ -92,6 +92,7 @@ def _print_tables(variants: list[Variant]) -> None:
             f"{variant.parameters / 1e6:.2f}M",
             f"{variant.macs / 1e9:.2f}G",
             str(variant.image_size),
+            str(variant.num_classes),
             "" if variant.top1 is None else f"{variant.top1:.2f}%",
             "" if variant.top5 is None else f"{variant.top5:.2f}%",
             variant.measured_by or "",

@@ -26,10 +26,8 @@ class Bottle2neck(nn.Module):
     Ki is a 3x3 convolution in `cardinality` groups, batch norm and ReLU. With scale 1 there is one
     convolution and no chunk that passes: the bottleneck of ResNet.
 
-    (N, in_channels, H, W) -> (N, 4 * planes, ceil(H / stride), ceil(W / stride)).
+    (N, in_channels, H, W) -> (N, expansion * planes, ceil(H / stride), ceil(W / stride)).
     """
-
-    expansion = 4
 
     def __init__(
         self,
@@ -41,23 +39,32 @@ class Bottle2neck(nn.Module):
         base_width: int = 26,
         scale: int = 4,
         cardinality: int = 1,
+        expansion: int = 4,
         avg_down: bool = False,
+        own_shortcut: bool = True,
         pool_count_include_pad: bool = True,
+        se_reduction: int | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         """Build the block.
 
         Args:
             in_channels: Channels of the input.
-            planes: A quarter of the output's channels.
+            planes: The output's channels divided by `expansion`.
             stride: Of the 3x3 convolutions and of the shortcut.
             kind: `normal` or `stage`, see above.
             base_width: A chunk has floor(planes * base_width / 64) * cardinality channels.
             scale: Number of chunks.
             cardinality: Groups of the 3x3 convolutions (Res2NeXt).
+            expansion: 4 in a ResNet, 2 in a DLA.
             avg_down: The shortcut averages and then projects, rather than projecting with a stride
                 (v1b).
+            own_shortcut: The block projects its input where its size differs from the output's.
+                False: `forward` is given the shortcut there (DLA).
             pool_count_include_pad: Whether the `stage` average counts the border's zeros. All
                 published PyTorch weights want True, PaddleClas's want False.
+            se_reduction: Squeeze and excitation of the residual, with that reduction; None: none.
+            drop_path: Chance that a sample's residual is dropped in training, see `drop_path`.
 
         Raises:
             ValueError: A `normal` block with a stride: its chunks would differ in size.
@@ -70,7 +77,8 @@ class Bottle2neck(nn.Module):
         self.stride = stride
         self.kind = kind
         self.pool_count_include_pad = pool_count_include_pad
-        out_channels = planes * self.expansion
+        self.drop_path = drop_path
+        out_channels = planes * expansion
         convs = max(1, scale - 1)
 
         self.conv1 = nn.Conv2d(in_channels, self.width * scale, 1, bias=False)
@@ -90,14 +98,25 @@ class Bottle2neck(nn.Module):
         self.bns = nn.ModuleList(nn.BatchNorm2d(self.width) for _ in range(convs))
         self.conv3 = nn.Conv2d(self.width * scale, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
+        self.se = (
+            None
+            if se_reduction is None
+            else SqueezeExcitation(out_channels, reduction=se_reduction)
+        )
         self.shortcut = (
             _projection(in_channels, out_channels, stride=stride, avg_down=avg_down)
-            if stride != 1 or in_channels != out_channels
+            if own_shortcut and (stride != 1 or in_channels != out_channels)
             else None
         )
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(N, in_channels, H, W) -> (N, 4 * planes, ceil(H / stride), ceil(W / stride))."""
+    def forward(self, inputs: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, in_channels, H, W) -> (N, expansion * planes, ceil(H / stride), ceil(W / stride)).
+
+        Args:
+            inputs: What the convolutions see.
+            shortcut: What is added to their result, of its shape. None: `inputs`, projected where
+                the block has a shortcut of its own.
+        """
         out = F.relu(self.bn1(self.conv1(inputs)), inplace=True)  # (N, scale * width, H, W)
         chunks = out.split(self.width, dim=1)
 
@@ -111,9 +130,14 @@ class Bottle2neck(nn.Module):
             outputs.append(self._last(chunks[-1]))
         out = torch.cat(outputs, dim=1)  # (N, scale * width, H / stride, W / stride)
 
-        out = self.bn3(self.conv3(out))  # (N, 4 * planes, H / stride, W / stride)
-        out = out + (inputs if self.shortcut is None else self.shortcut(inputs))
-        return F.relu(out, inplace=True)
+        out = self.bn3(self.conv3(out))  # (N, expansion * planes, H / stride, W / stride)
+        if self.se is not None:
+            out = self.se(out)
+        if self.training and self.drop_path > 0:
+            out = drop_path(out, rate=self.drop_path)
+        if shortcut is None:
+            shortcut = inputs if self.shortcut is None else self.shortcut(inputs)
+        return F.relu(out + shortcut, inplace=True)
 
     def _last(self, chunk: torch.Tensor) -> torch.Tensor:
         """The chunk without a convolution: (N, width, H, W) -> (N, width, H / stride, ...)."""
@@ -126,6 +150,63 @@ class Bottle2neck(nn.Module):
             padding=1,
             count_include_pad=self.pool_count_include_pad,
         )
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by a number in (0, 1) that follows from the means of all channels.
+
+    Source: Squeeze-and-Excitation Networks, arXiv 1709.01507, section 3 and figure 3; in Res2Net
+    it stands at the end of the residual (arXiv 1904.01169, section 3.2 and figure 3).
+
+    (N, channels, H, W) -> the same shape.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+        """`reduction`: channels per channel of the hidden layer, which has at least one."""
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, channels, H, W) -> the same shape."""
+        squeezed = features.mean((2, 3))  # (N, channels)
+        scales = self.fc2(F.relu(self.fc1(squeezed), inplace=True)).sigmoid()  # (N, channels)
+        return features * scales[:, :, None, None]
+
+
+def drop_path(features: torch.Tensor, *, rate: float) -> torch.Tensor:
+    """Stochastic depth: each sample (N, C, H, W) becomes zeros with probability `rate`.
+
+    What stays is divided by 1 - rate, so that the expectation is `features`. Source: arXiv
+    1603.09382, section 3; the division, which spares evaluation a scaling, is later custom.
+    """
+    keep = 1 - rate
+    kept = features.new_empty((features.shape[0], 1, 1, 1)).bernoulli_(keep)
+    return features * kept.div_(keep)
+
+
+def linear_drop_path(rate: float, blocks: int) -> list[float]:
+    """The rate of each block, from 0 at the first to `rate` at the last.
+
+    Source: arXiv 1603.09382, section 3 ("linear decay"); starting from 0 at the first block is
+    timm's and mmpretrain's reading, with which the recipes that use it were measured.
+
+    Raises:
+        ValueError: The rate is not in [0, 1).
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"drop_path={rate}: at least 0 and below 1")
+    return [rate * index / max(1, blocks - 1) for index in range(blocks)]
+
+
+def initialise(module: nn.Module) -> None:
+    """He's normal distribution over fan_out for a convolution; for `Module.apply`.
+
+    Batch norms start from 1 and 0 by themselves, linear layers as PyTorch has it.
+    """
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _projection(

@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from res2net.models.dla import DLA
 from res2net.models.res2net import Res2Net
+
+Backbone = Res2Net | DLA
 
 
 class ClassificationHead(nn.Module):
@@ -31,7 +34,7 @@ class Res2NetClassifier(nn.Module):
         variant: Name in `VARIANTS` that the backbone was built from; empty for one of your own.
     """
 
-    def __init__(self, backbone: Res2Net, num_classes: int, *, variant: str = "") -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, *, variant: str = "") -> None:
         super().__init__()
         self.backbone = backbone
         self.head = ClassificationHead(backbone.stage_channels[-1], num_classes)

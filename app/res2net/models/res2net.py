@@ -9,9 +9,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from res2net.models.blocks import Bottle2neck
+from res2net.models.blocks import Bottle2neck, initialise, linear_drop_path
 
 Stem = Literal["v1", "deep", "cifar"]
+EXPANSION = 4
+"""Output channels of a block per plane."""
 
 
 class Res2Net(nn.Module):
@@ -25,7 +27,10 @@ class Res2Net(nn.Module):
         in_channels: Channels of the images.
         stage_channels: Channels of each feature map.
         stage_strides: Pixels of the image per pixel of each feature map.
+        stem_weight: Key of the weight that sees the images, in the backbone's `state_dict`.
     """
+
+    stem_weight = "stem.conv1.weight"
 
     def __init__(
         self,
@@ -40,6 +45,9 @@ class Res2Net(nn.Module):
         in_channels: int = 3,
         stride_1_first_as_normal: bool = False,
         pool_count_include_pad: bool = True,
+        full_width_first: bool = False,
+        se_reduction: int | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         """Build and initialise the backbone.
 
@@ -56,15 +64,24 @@ class Res2Net(nn.Module):
             stride_1_first_as_normal: The first block of the first stage is a `normal` one, as
                 PaddleClas has it.
             pool_count_include_pad: See `Bottle2neck`; False for PaddleClas's weights.
+            full_width_first: The first block of each stage is not split: one 3x3 convolution over
+                all its channels, in scale * cardinality groups. The parameters of the paper's
+                CIFAR networks (table 4) are those of this form.
+            se_reduction: Squeeze and excitation in every block, see `Bottle2neck`.
+            drop_path: Stochastic depth of the last block, see `blocks.linear_drop_path`.
 
         Convolutions start from He's normal distribution over fan_out and norms from 1 and 0; the
         last norm of a block too, as in the published recipe (no zero-init). For Res2NeXt the
         original writes normal(sqrt(2 / (k * k * out_channels))), which is the same: PyTorch's
         fan_out leaves the groups out of account.
+
+        Raises:
+            ValueError: drop_path is not in [0, 1).
         """
         super().__init__()
         self.in_channels = in_channels
         self.stem = _build_stem(stem, in_channels, base_channels)
+        rates = iter(linear_drop_path(drop_path, sum(stage_depths)))
         stages: list[nn.Sequential] = []
         channels = base_channels
         for index, depth in enumerate(stage_depths):
@@ -73,6 +90,7 @@ class Res2Net(nn.Module):
             for position in range(depth):
                 stride = 2 if index > 0 and position == 0 else 1
                 opens = position == 0 and not (stride == 1 and stride_1_first_as_normal)
+                whole = position == 0 and full_width_first
                 blocks.append(
                     Bottle2neck(
                         channels,
@@ -80,23 +98,24 @@ class Res2Net(nn.Module):
                         stride=stride,
                         kind="stage" if opens else "normal",
                         base_width=base_width,
-                        scale=scale,
-                        cardinality=cardinality,
+                        scale=1 if whole else scale,
+                        cardinality=scale * cardinality if whole else cardinality,
+                        expansion=EXPANSION,
                         avg_down=avg_down,
                         pool_count_include_pad=pool_count_include_pad,
+                        se_reduction=se_reduction,
+                        drop_path=next(rates),
                     )
                 )
-                channels = planes * Bottle2neck.expansion
+                channels = planes * EXPANSION
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
         stem_stride = 1 if stem == "cifar" else 4
         count = len(stages)
-        self.stage_channels = tuple(
-            base_channels * 2**index * Bottle2neck.expansion for index in range(count)
-        )
+        self.stage_channels = tuple(base_channels * 2**index * EXPANSION for index in range(count))
         self.stage_strides = tuple(stem_stride * 2**index for index in range(count))
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(N, in_channels, H, W) -> per stage (N, C, ceil(H / stride), ceil(W / stride)).
@@ -133,9 +152,3 @@ def _build_stem(kind: Stem, in_channels: int, channels: int) -> nn.Sequential:
     if kind != "cifar":
         children["pool"] = nn.MaxPool2d(3, stride=2, padding=1)
     return nn.Sequential(children)
-
-
-def _initialise(module: nn.Module) -> None:
-    # Batch norms start from 1 and 0 by themselves.
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
