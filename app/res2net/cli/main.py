@@ -24,6 +24,7 @@ VERBS: dict[str, str] = {
     "train": "train from scratch, fine-tune or resume",
     "test": "accuracy of a run, a checkpoint or published weights on a data set",
     "predict": "classes of images",
+    "convert": "weights of any origin under the names of other code",
     "models": "the variants: parameters, MACs, published accuracy, aliases",
     "doctor": "what this machine offers and what is missing",
 }
@@ -48,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except WorkError as error:
         return _fail(f"error: {error}", 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _fail(f"interrupted {error}", 130)
     except BrokenPipeError:
         if not _stdout_is_closed():
             raise  # another pipe broke: a worker's, a server's

@@ -1,65 +1,36 @@
-"""How other code names the same tensors: a table for each format, and one way to apply it.
+"""How other code names the same tensors: whose keys these are, and one way to exchange them.
 
-A `KeyMap` is data and works in both directions: exactly one prefix is exchanged at the front of a
-key, then each part inside it. Every pair is one to one, so that a map and its reverse lose nothing.
-
-`official` are the keys of the authors' files; timm's ResNet-shaped Res2Nets have the same.
+The tables stand in `keymaps`. A table works in both directions and is one to one, so that a file
+that goes there and comes back has not changed by a bit. Two things have no room everywhere: the
+counters of batch norms in PaddleClas's files, and tensors of the authors' DLA that nothing computes
+with.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
+
+import torch
 
 from res2net.errors import InputError
+from res2net.weights.keymaps import KEY_MAPS, Format, KeyMap, Pairs, Reshape
 
-Format = Literal["res2net", "official"]
 Value = TypeVar("Value")
 
-
-@dataclass(frozen=True)
-class KeyMap:
-    """Pairs (theirs, ours)."""
-
-    prefixes: tuple[tuple[str, str], ...]
-    """Of a whole key; no prefix of one side begins with another of the same side."""
-    parts: tuple[tuple[str, str], ...]
-    """Inside a key."""
-
-
-_STAGES = tuple((f"layer{number + 1}.", f"backbone.stages.{number}.") for number in range(4))
-_HEAD = (("fc.", "head.fc."),)
-
-OFFICIAL_V1 = KeyMap(
-    prefixes=(
-        ("conv1.", "backbone.stem.conv1."),
-        ("bn1.", "backbone.stem.bn1."),
-        *_STAGES,
-        *_HEAD,
-    ),
-    parts=((".downsample.0.", ".shortcut.conv."), (".downsample.1.", ".shortcut.bn.")),
-)
-# v1b: three convolutions in the stem, and an average pool in front of the shortcut's convolution.
-OFFICIAL_V1B = KeyMap(
-    prefixes=(
-        ("conv1.0.", "backbone.stem.conv1."),
-        ("conv1.1.", "backbone.stem.bn1."),
-        ("conv1.3.", "backbone.stem.conv2."),
-        ("conv1.4.", "backbone.stem.bn2."),
-        ("conv1.6.", "backbone.stem.conv3."),
-        ("bn1.", "backbone.stem.bn3."),
-        *_STAGES,
-        *_HEAD,
-    ),
-    parts=((".downsample.1.", ".shortcut.conv."), (".downsample.2.", ".shortcut.bn.")),
-)
+NAMED = 8
+"""How many keys an error names; the rest is counted."""
 
 # What wrapping a module puts in front of every key: DataParallel and DDP, Lightning.
 _WRAPPERS = ("module.", "model.")
 # torch.compile puts this where the compiled module stands, which may be inside.
 _COMPILED = "_orig_mod."
+_BACKBONE = "backbone."
+_COUNTER = ".num_batches_tracked"
+_OUR_MARKS = (
+    {"backbone.stem.conv1.weight", "backbone.stages.0.0.conv1.weight"},
+    {"backbone.base_layer.0.weight", "backbone.level2.tree1.conv1.weight"},
+)
 
 
 def strip_wrappers(tensors: Mapping[str, Value]) -> dict[str, Value]:
@@ -81,54 +52,133 @@ def strip_wrappers(tensors: Mapping[str, Value]) -> dict[str, Value]:
 def detect_format(keys: Iterable[str]) -> Format | None:
     """Whose keys these are, wrappers already off; None: nobody's that is known here."""
     present = set(keys)
-    if {"backbone.stem.conv1.weight", "backbone.stages.0.0.convs.0.weight"} <= present:
+    if any(marks <= present for marks in _OUR_MARKS):
         return "res2net"
-    stems = {"conv1.weight", "conv1.0.weight"}
-    if stems & present and "layer1.0.convs.0.weight" in present:
-        return "official"
-    return None
+    key_map = _recognise(_bare(dict.fromkeys(present)))
+    return None if key_map is None else key_map.format
 
 
-def from_official(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """The authors' or timm's keys -> ours, v1 or v1b by what the stem is.
+def to_ours(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], Format]:
+    """Tensors by anybody's keys, wrappers already off -> (by our keys, whose keys they were).
 
-    Raises:
-        InputError: A key is not of that format.
-    """
-    key_map = OFFICIAL_V1B if "conv1.0.weight" in tensors else OFFICIAL_V1
-    return _rename(tensors, key_map.prefixes, key_map.parts)
-
-
-def to_official(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """Our keys -> the authors' and timm's; the reverse of `from_official`.
+    A backbone without its classifier, also one whose keys begin with `backbone.`, is taken too.
 
     Raises:
-        InputError: A key is not ours.
+        InputError: The keys are nobody's that is known here, some have no place in a Res2Net, or
+            the shape of a tensor is not that of its place.
     """
-    key_map = OFFICIAL_V1B if "backbone.stem.conv2.weight" in tensors else OFFICIAL_V1
-    return _rename(tensors, _reverse(key_map.prefixes), _reverse(key_map.parts))
+    if detect_format(tensors) == "res2net":
+        return dict(tensors), "res2net"
+    theirs = _bare(tensors)
+    key_map = _recognise(theirs)
+    if key_map is None:
+        shown = ", ".join(list(tensors)[:3])
+        raise InputError(f"its keys ({shown}, ...) are not those of a Res2Net")
+    dead = {key for key, _, _ in key_map.dead}
+    living = {key: value for key, value in theirs.items() if key not in dead}
+    ours = _exchange(living, key_map.prefixes, key_map.parts, key_map.leaves)
+    for key, reshape in key_map.reshapes:
+        if key in ours:
+            ours[key] = _reshaped(key, ours[key], reshape)
+    return ours, key_map.format
 
 
-def _reverse(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def from_ours(tensors: Mapping[str, torch.Tensor], target: Format) -> dict[str, torch.Tensor]:
+    """Tensors by our keys -> by those of `target`; the reverse of `to_ours`.
+
+    Raises:
+        InputError: `target` has no network of this shape, or a key is not ours.
+    """
+    if target == "res2net":
+        return dict(tensors)
+    # timm's files are the authors' but for DLA.
+    wanted = ("timm", "official") if target == "timm" else (target,)
+    fitting = {
+        key_map.format: key_map
+        for key_map in reversed(KEY_MAPS)
+        if key_map.format in wanted and all(mark in tensors for mark in key_map.our_marks)
+    }
+    if not fitting:
+        choices = ", ".join(possible_targets(tensors))
+        raise InputError(f"{target!r} has no form for this network (choices: {choices})")
+    key_map = next(fitting[format] for format in wanted if format in fitting)
+    given = dict(tensors)
+    for key, reshape in key_map.reshapes:
+        if key in given:
+            tensor = given[key]
+            given[key] = tensor.t() if reshape == "transpose" else tensor[:, :, None, None]
+    if not key_map.counters:
+        given = {key: value for key, value in given.items() if not key.endswith(_COUNTER)}
+    theirs = _exchange(
+        given, _reverse(key_map.prefixes), _reverse(key_map.parts), _reverse(key_map.leaves)
+    )
+    for key, shape, value in key_map.dead:
+        theirs[key] = torch.full(shape, value) if shape else torch.tensor(int(value))
+    return theirs
+
+
+def possible_targets(tensors: Iterable[str]) -> list[Format]:
+    """The formats that have a form for a network with these of our keys."""
+    present = set(tensors)
+    fitting = [key_map.format for key_map in KEY_MAPS if present.issuperset(key_map.our_marks)]
+    if "official" in fitting:
+        fitting.append("timm")
+    return ["res2net", *dict.fromkeys(fitting)]
+
+
+def name_some(items: Iterable[str], *, between: str = ", ") -> str:
+    """The first few, and how many more there are."""
+    every = list(items)
+    more = f" (and {len(every) - NAMED} more)" if len(every) > NAMED else ""
+    return between.join(every[:NAMED]) + more
+
+
+def _recognise(keys: Mapping[str, object]) -> KeyMap | None:
+    return next((known for known in KEY_MAPS if all(mark in keys for mark in known.marks)), None)
+
+
+def _bare(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """Without `backbone.` where that is only a wrapper: some formats have it in their names."""
+    if _recognise(tensors) is None and all(key.startswith(_BACKBONE) for key in tensors):
+        return {key.removeprefix(_BACKBONE): value for key, value in tensors.items()}
+    return dict(tensors)
+
+
+def _reverse(pairs: Pairs) -> Pairs:
     return tuple((ours, theirs) for theirs, ours in pairs)
 
 
-def _rename(
-    tensors: Mapping[str, Value],
-    prefixes: tuple[tuple[str, str], ...],
-    parts: tuple[tuple[str, str], ...],
-) -> dict[str, Value]:
-    front = dict(prefixes)
-    pattern = re.compile("|".join(re.escape(old) for old in front))
-    renamed: dict[str, Value] = {}
+def _exchange(
+    tensors: Mapping[str, torch.Tensor], prefixes: Pairs, parts: Pairs, leaves: Pairs
+) -> dict[str, torch.Tensor]:
+    front, end = dict(prefixes), dict(leaves)
+    exchanged: dict[str, torch.Tensor] = {}
+    homeless: list[str] = []
     for key, value in tensors.items():
-        match = pattern.match(key)
-        if match is None:
-            raise InputError(
-                f"key {key!r} has no place in a Res2Net; keys begin with one of: {', '.join(front)}"
-            )
-        new = front[match.group()] + key[match.end() :]
+        cut = key.rfind(".")
+        module, leaf = key[:cut], key[cut + 1 :]
+        new = f"{module}.{end.get(leaf, leaf)}"
+        while cut >= 0 and new[: cut + 1] not in front:
+            cut = new.rfind(".", 0, cut)
+        if cut < 0:
+            homeless.append(key)
+            continue
+        rest = new[cut:]  # with the dot, by which the first part of it is found
         for old_part, new_part in parts:
-            new = new.replace(old_part, new_part)
-        renamed[new] = value
-    return renamed
+            rest = rest.replace(old_part, new_part)
+        renamed = front[new[: cut + 1]] + rest[1:]
+        if renamed in exchanged:
+            homeless.append(key)
+        exchanged[renamed] = value
+    if homeless:
+        raise InputError(f"keys that have no place in a Res2Net: {name_some(homeless)}")
+    return exchanged
+
+
+def _reshaped(key: str, tensor: torch.Tensor, reshape: Reshape) -> torch.Tensor:
+    if reshape == "transpose" and tensor.ndim == 2:
+        return tensor.t().contiguous()
+    if reshape == "conv_1x1" and tensor.ndim == 4 and tensor.shape[2:] == (1, 1):
+        return tensor[:, :, 0, 0].contiguous()
+    expected = "(C, N)" if reshape == "transpose" else "(N, C, 1, 1)"
+    raise InputError(f"{key} is {tuple(tensor.shape)} there, not {expected}")

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,19 +16,24 @@ from typing import Any, Literal
 import torch
 
 from res2net.errors import InputError
-from res2net.files.runs import SCHEMA, RunDirectory, is_sound
+from res2net.files.runs import SCHEMA, RunDirectory
 from res2net.models.head import Res2NetClassifier
 from res2net.preprocessing import Preprocessing
-from res2net.weights.formats import detect_format, from_official, strip_wrappers
+from res2net.weights.formats import name_some, strip_wrappers, to_ours
+from res2net.weights.keymaps import Format
+from res2net.weights.pickles import read_paddle, read_torch
 
 METADATA_KEY = "res2net"
 """Where a checkpoint (an entry beside `state_dict`) or a safetensors file (its metadata, as JSON)
 says what its weights are: `files.runs.identity`."""
 
-ACCEPTED = "a run directory, PyTorch files of tensors (.ckpt, .pth, .pt) and .safetensors"
+ACCEPTED = (
+    "a run directory, PyTorch files of tensors (.ckpt, .pth, .pt), .safetensors and .pdparams"
+)
 
 _CONTAINERS = ("state_dict", "model")
-_EMA_CONTAINER = "ema_state_dict"
+_EMA_CONTAINERS = ("ema_state_dict", "state_dict_ema")  # ours, timm's
+_NO_AVERAGE = f"holds no averaged weights ({' or '.join(_EMA_CONTAINERS)})"
 _FC_WEIGHT = "head.fc.weight"
 _FC_BIAS = "head.fc.bias"
 
@@ -43,9 +45,9 @@ class Weights:
     state_dict: dict[str, torch.Tensor] = field(repr=False)
     """By this project's keys, on the CPU."""
     model: str | None
-    """Name of the variant; None: the file does not say."""
+    """Name of the variant; None: the file does not say, see `infer.only_variant`."""
     num_classes: int
-    """Rows of the head."""
+    """Rows of the head; 0: there is no head."""
     class_names: tuple[str, ...] | None
     """One for each class."""
     preprocessing: Preprocessing | None
@@ -54,6 +56,8 @@ class Weights:
     """Configuration of the run that made them: group -> key -> value."""
     source: str
     """The file."""
+    format: Format = "res2net"
+    """Whose keys the file has."""
 
 
 def read_weights(
@@ -61,13 +65,15 @@ def read_weights(
     *,
     ema: bool = False,
     checkpoint: Literal["last", "best"] = "last",
+    backbone_only: bool = False,
 ) -> Weights:
-    """Read a checkpoint of this project, an official or timm file, or the like in safetensors.
+    """Read a checkpoint of this project or a file of any origin in `keymaps`, as their code does.
 
     Args:
         path: A file, or a run directory.
         ema: The averaged weights (`ema_state_dict`) rather than the raw ones.
         checkpoint: Which file of a run directory.
+        backbone_only: Also take a backbone without a classifier (0 classes), as detectors save it.
 
     Raises:
         InputError: There is no such file, or it is damaged, carries code, or holds something else
@@ -77,10 +83,17 @@ def read_weights(
     try:
         if file.suffix == ".safetensors":
             tensors, description = _read_safetensors(file, ema=ema)
+        elif file.suffix == ".pdparams":
+            if ema:
+                raise InputError(_NO_AVERAGE)
+            tensors, description = read_paddle(file), None
         else:
             tensors, description = _read_torch(file, ema=ema)
-        state_dict = _our_keys(tensors)
-        return _describe(state_dict, description, source=str(file))
+        state_dict, format = _our_keys(tensors)
+        weights = _describe(state_dict, description, format=format, source=str(file))
+        if weights.num_classes == 0 and not backbone_only:
+            raise InputError("holds a backbone without a classifier")
+        return weights
     except InputError as error:
         raise InputError(f"weights {str(file)!r}: {error}; accepted: {ACCEPTED}") from error
 
@@ -95,19 +108,38 @@ def apply_weights(model: Res2NetClassifier, weights: Weights) -> str | None:
     Raises:
         InputError: A tensor is missing, unexpected or of another shape. The network is as it was.
     """
+    given, announcement = fit_weights(model, weights)
+    model.load_state_dict(given, strict=True)
+    return announcement
+
+
+def fit_weights(
+    model: Res2NetClassifier, weights: Weights
+) -> tuple[dict[str, torch.Tensor], str | None]:
+    """The tensors for `load_state_dict(strict=True)`, and what `apply_weights` announces.
+
+    A head of another number of classes, or none, is replaced by the network's; batch counters that
+    the file lacks are too.
+
+    Raises:
+        InputError: A tensor is missing, unexpected or of another shape.
+    """
     expected = model.state_dict()
     given = dict(weights.state_dict)
     announcement = None
     if weights.num_classes != model.num_classes:
         for key in (_FC_WEIGHT, _FC_BIAS):
-            if key in given and given[key].shape[1:] == expected[key].shape[1:]:
+            # A head of another width belongs to another network: that stays a misfit.
+            fits = key in given and given[key].shape[1:] == expected[key].shape[1:]
+            if fits or (key not in given and weights.num_classes == 0):
                 given[key] = expected[key]
         announcement = (
-            f"weights {weights.source!r} are for {weights.num_classes} classes, the network has "
-            f"{model.num_classes}: the head starts fresh"
+            f"weights {weights.source!r} are for {weights.num_classes or 'no'} classes, the "
+            f"network has {model.num_classes}: the head starts fresh"
         )
     for key, tensor in expected.items():
-        # Files of before 2018 have no such counters; they matter to no published network.
+        # Files of before 2018 and PaddleClas's have no such counters; no published network uses
+        # them.
         if key.endswith(".num_batches_tracked"):
             given.setdefault(key, tensor)
 
@@ -119,19 +151,13 @@ def apply_weights(model: Res2NetClassifier, weights: Weights) -> str | None:
         if key in given and given[key].shape != tensor.shape
     ]
     if problems:
-        raise InputError(_misfit(model, weights, problems))
-    model.load_state_dict(given, strict=True)
-    return announcement
-
-
-def _misfit(model: Res2NetClassifier, weights: Weights, problems: list[str]) -> str:
-    shown = "; ".join(problems[:3])
-    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-    name = model.variant or "the network"
-    whose = ""
-    if weights.model is not None and weights.model != model.variant:
-        whose = f" (they are of {weights.model})"
-    return f"weights {weights.source!r} do not fit {name}{whose}: {shown}{more}"
+        name = model.variant or "the network"
+        whose = ""
+        if weights.model is not None and weights.model != model.variant:
+            whose = f" (they are of {weights.model})"
+        what = name_some(problems, between="; ")
+        raise InputError(f"weights {weights.source!r} do not fit {name}{whose}: {what}")
+    return given, announcement
 
 
 def _resolve(path: Path, checkpoint: Literal["last", "best"]) -> Path:
@@ -152,47 +178,16 @@ def _resolve(path: Path, checkpoint: Literal["last", "best"]) -> Path:
 
 def _read_torch(file: Path, *, ema: bool) -> tuple[Mapping[str, Any], Any]:
     """(tensors as named in the file, the description beside them or None)."""
-    try:
-        with file.open("rb") as stream:
-            magic = stream.read(4)
-        if not magic:
-            raise InputError("the file is empty")
-        is_zip = magic == b"PK\x03\x04"
-        # torch.load checks no sums: a flipped bit would become a quietly different network.
-        if is_zip and not is_sound(file):
-            raise InputError("the file is damaged or cut short")
-        with warnings.catch_warnings():
-            # About pickle protocols: what comes of it is said in the error's one line.
-            warnings.simplefilter("ignore", UserWarning)
-            # Files of before PyTorch 1.6 are no zip archives and cannot be mapped.
-            stored = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})") from error
-    # Foreign bytes make the reader fail in any way it can: struct, index, key, memory errors.
-    except Exception as error:
-        raise InputError(_why_refused(error)) from error
-
+    stored = read_torch(file)
     if not isinstance(stored, Mapping):
         raise InputError(f"holds a {type(stored).__name__}, not a table of weights")
     description = stored.get(METADATA_KEY)
-    if ema:
-        if not isinstance(stored.get(_EMA_CONTAINER), Mapping):
-            raise InputError(f"holds no averaged weights ({_EMA_CONTAINER})")
-        return stored[_EMA_CONTAINER], description
-    for container in _CONTAINERS:
+    for container in _EMA_CONTAINERS if ema else _CONTAINERS:
         if isinstance(stored.get(container), Mapping):
             return stored[container], description
+    if ema:
+        raise InputError(_NO_AVERAGE)
     return stored, description
-
-
-def _why_refused(error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if named is not None:
-            return f"carries the Python object {named.group(1)}, which could run code: refused"
-    return "is damaged, cut short or no PyTorch file of weights"
 
 
 def _read_safetensors(file: Path, *, ema: bool) -> tuple[Mapping[str, Any], Any]:
@@ -200,7 +195,7 @@ def _read_safetensors(file: Path, *, ema: bool) -> tuple[Mapping[str, Any], Any]
     from safetensors import SafetensorError, safe_open
 
     if ema:
-        raise InputError(f"holds no averaged weights ({_EMA_CONTAINER})")
+        raise InputError(_NO_AVERAGE)
     if file.stat().st_size == 0:
         raise InputError("the file is empty")
     try:
@@ -220,29 +215,25 @@ def _read_safetensors(file: Path, *, ema: bool) -> tuple[Mapping[str, Any], Any]
         raise InputError(f"its metadata {METADATA_KEY!r} is no JSON") from error
 
 
-def _our_keys(tensors: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+def _our_keys(tensors: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], Format]:
     if not tensors:
         raise InputError("holds no weights")
     for key, value in tensors.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise InputError(f"entry {key!r} is a {type(value).__name__}, not a tensor")
-    stripped = strip_wrappers(tensors)
-    match detect_format(stripped):
-        case "res2net":
-            return stripped
-        case "official":
-            return from_official(stripped)
-        case None:
-            keys = ", ".join(list(stripped)[:3])
-            raise InputError(f"its keys ({keys}, ...) are not those of a Res2Net")
+    return to_ours(strip_wrappers(tensors))
 
 
-def _describe(state_dict: dict[str, torch.Tensor], description: Any, *, source: str) -> Weights:
-    if _FC_WEIGHT not in state_dict or state_dict[_FC_WEIGHT].ndim != 2:
-        raise InputError("holds a backbone without a classifier")
-    num_classes = state_dict[_FC_WEIGHT].shape[0]
+def _describe(
+    state_dict: dict[str, torch.Tensor], description: Any, *, format: Format, source: str
+) -> Weights:
+    num_classes = 0
+    if any(key.startswith("head.") for key in state_dict):
+        if _FC_WEIGHT not in state_dict or state_dict[_FC_WEIGHT].ndim != 2:
+            raise InputError(f"its classifier has no matrix {_FC_WEIGHT}")
+        num_classes = state_dict[_FC_WEIGHT].shape[0]
     if description is None:
-        return Weights(state_dict, None, num_classes, None, None, None, source)
+        return Weights(state_dict, None, num_classes, None, None, None, source, format)
     if not isinstance(description, Mapping) or "schema" not in description:
         raise InputError(f"its description {METADATA_KEY!r} is not one of this project")
     if description["schema"] != SCHEMA:
@@ -260,6 +251,7 @@ def _describe(state_dict: dict[str, torch.Tensor], description: Any, *, source: 
             preprocessing=None if stored is None else Preprocessing.from_dict(stored),
             config=description.get("config"),
             source=source,
+            format=format,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"its description {METADATA_KEY!r} is damaged: {error!r}") from error

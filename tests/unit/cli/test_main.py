@@ -16,7 +16,7 @@ from res2net.models.variants import ALIASES, VARIANTS
 
 COMMAND = [sys.executable, "-m", "res2net"]
 VERB_HELPS = [[name, "--help"] for name in VERBS if find_spec(f"res2net.cli.{name}")]
-VERB_LIST = "(verbs: train, test, predict, models, doctor)"
+VERB_LIST = "(verbs: train, test, predict, convert, models, doctor)"
 
 
 @pytest.fixture(autouse=True)
@@ -206,8 +206,19 @@ def test_models_prints_every_variant_and_alias(capsys):
         assert name in [row[0] for row in rows if len(row) > 3]
     for alias, name in ALIASES.items():
         assert [alias, name] in rows
-    assert ["res2net50_26w_4s", "25.70M", "4.26G", "224", "77.99%", "93.86%", "timm"] in rows
-    assert ["res2net20_cifar", "0.09M", "0.01G", "32"] in rows
+    assert [
+        "res2net50_26w_4s",
+        "25.70M",
+        "4.26G",
+        "224",
+        "1000",
+        "77.99%",
+        "93.86%",
+        "timm",
+    ] in rows
+    assert ["res2net20_cifar", "0.09M", "0.01G", "32", "10"] in rows
+    # CIFAR-100: no top-5 was published.
+    assert ["res2next29_6c24w_4s", "24.36M", "3.95G", "32", "100", "83.02%", "paper"] in rows
 
 
 def test_models_json_is_all_that_stands_on_stdout(capsys):
@@ -220,7 +231,7 @@ def test_models_json_is_all_that_stands_on_stdout(capsys):
             "image_size": 224,
             "num_classes": 1000,
             "published": {"top1": 0.77994, "top5": 0.9386, "measured_by": "timm"},
-            "aliases": ["res2net50"],
+            "aliases": ["res2net50", "Res2Net50_26w_4s"],
         }
     ]
 
@@ -229,6 +240,9 @@ def test_models_without_published_accuracy(capsys):
     assert main(["models", "--json", "res2net20_cifar"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["published"] is None
+    assert main(["models", "--json", "res2next29_6c24w_4s"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["published"] == {"top1": 0.8302, "top5": None, "measured_by": "paper"}
 
 
 def test_models_matches_names_and_aliases(capsys):

@@ -1,41 +1,92 @@
-"""Key maps, with timm's networks as the judge."""
+"""Names exchanged there and back to the bit, formats told apart, wrappers; timm as the judge."""
 
 import pytest
 import timm
 import torch
 
 from res2net.errors import InputError
+from res2net.models.head import Res2NetClassifier
 from res2net.models.res2net import Res2Net
-from res2net.weights.formats import detect_format, from_official, strip_wrappers, to_official
+from res2net.weights.formats import (
+    detect_format,
+    from_ours,
+    possible_targets,
+    strip_wrappers,
+    to_ours,
+)
 from res2net.zoo import create_model
 
-# timm's name -> number of tensors
-TIMM = {
-    "res2net50_26w_4s": 512,
-    "res2net50_48w_2s": 320,
-    "res2net50_14w_8s": 896,
-    "res2net50_26w_6s": 704,
-    "res2net50_26w_8s": 896,
-    "res2net101_26w_4s": 1022,
-    "res2next50": 512,
-    "res2net50d": 524,
-    "res2net101d": 1034,
-}
 
-
-@pytest.mark.parametrize("name", TIMM)
-def test_map_covers_every_key_there_and_back(name):
+def ours_on_meta(name):
     with torch.device("meta"):
-        theirs = timm.create_model(name, pretrained=False).state_dict()
-        ours = create_model(name).state_dict()
-    assert len(theirs) == TIMM[name]
-    mapped = from_official(theirs)
-    assert {key: value.shape for key, value in mapped.items()} == {
-        key: value.shape for key, value in ours.items()
+        return create_model(name).state_dict()
+
+
+def random_tensors(model):
+    """Every tensor with numbers of its own, statistics and counters too."""
+    torch.manual_seed(2)
+    return {
+        key: torch.randn(value.shape) if value.is_floating_point() else torch.randint(9, ())
+        for key, value in model.state_dict().items()
     }
-    back = to_official(mapped)
-    assert list(back) == list(theirs)
-    assert all(back[key] is theirs[key] for key in theirs)  # the very tensors: no bit changed
+
+
+def small(stem, depths=(1, 2, 1, 1)):
+    backbone = Res2Net(stage_depths=depths, base_channels=16, stem=stem, avg_down=stem == "deep")
+    return Res2NetClassifier(backbone, 5)
+
+
+@pytest.mark.parametrize("stem", ["v1", "deep"])
+@pytest.mark.parametrize("depths", [(1, 2, 1, 1), (1, 1, 8, 1)], ids=["short", "long"])
+def test_there_and_back_changes_no_bit(stem, depths):
+    ours = random_tensors(small(stem, depths))
+    targets = possible_targets(ours)
+    assert {"official", "timm", "mmpretrain", "paddle"} <= set(targets)
+    assert ("mmdet" in targets) == (stem == "deep")
+    for target in targets:
+        theirs = from_ours(ours, target)
+        back, whose = to_ours(theirs)
+        assert whose == ("official" if target == "timm" else target)
+        kept = {k: v for k, v in ours.items() if target != "paddle" or "num_batches" not in k}
+        assert back.keys() == kept.keys()
+        assert all(torch.equal(back[key], kept[key]) for key in kept)
+        again = from_ours(back, target)
+        assert list(again) == list(theirs)
+        assert all(torch.equal(again[key], theirs[key]) for key in theirs)
+
+
+def test_dla_there_and_back_changes_no_bit():
+    ours = random_tensors(create_model("res2next_dla60"))
+    for target in ("official", "timm"):
+        theirs = from_ours(ours, target)
+        assert theirs["fc.weight"].shape == (1000, 1024, 1, 1)
+        back, whose = to_ours(theirs)
+        assert whose == target
+        assert back.keys() == ours.keys()
+        assert all(torch.equal(back[key], ours[key]) for key in ours)
+    assert possible_targets(ours) == ["res2net", "official", "timm"]
+    with pytest.raises(InputError, match=r"'mmpretrain' has no form .*choices: res2net, official"):
+        from_ours(ours, "mmpretrain")
+
+
+def test_paddle_s_classifier_lies_on_its_side():
+    ours = random_tensors(small("deep"))
+    theirs = from_ours(ours, "paddle")
+    assert theirs["out.weight"].shape == (512, 5)
+    assert torch.equal(theirs["out.weight"], ours["head.fc.weight"].T)
+    mean = "bb_1_1.res3b_branch2b_2._batch_norm._mean"
+    assert torch.equal(theirs[mean], ours["backbone.stages.1.1.bns.1.running_mean"])
+
+
+def test_backbones_without_a_classifier():
+    ours = {k: v for k, v in random_tensors(small("deep")).items() if not k.startswith("head.")}
+    for target in ("official", "mmpretrain", "mmdet"):
+        theirs = from_ours(ours, target)
+        for prefix in ("", "backbone."):
+            if target == "mmpretrain" and prefix:
+                continue  # its own keys begin so
+            back, _ = to_ours({prefix + key: value for key, value in theirs.items()})
+            assert back.keys() == ours.keys()
 
 
 def timm_model(name: str) -> torch.nn.Module:
@@ -55,7 +106,7 @@ def timm_model(name: str) -> torch.nn.Module:
 def test_logits_are_timm_s_to_the_bit(name):
     judge = timm_model(name)
     model = create_model(name).eval()
-    model.load_state_dict(from_official(judge.state_dict()))
+    model.load_state_dict(to_ours(judge.state_dict())[0])
     images = torch.randn(2, 3, 97, 97)
     with torch.inference_mode():
         expected = judge(images)
@@ -77,28 +128,43 @@ def test_paddle_s_flags_are_another_network_on_the_same_weights():
             assert not torch.allclose(other(images)[-1], expected, rtol=1e-2)
 
 
-def test_cifar_stem_has_an_official_form_too():
-    ours = create_model("res2net20_cifar").state_dict()
-    theirs = to_official(ours)
-    assert detect_format(theirs) == "official"
-    assert from_official(theirs).keys() == ours.keys()
-
-
 def test_formats_are_told_apart():
+    for name in ("res2net50_26w_4s", "res2net50d", "res2net_dla60", "resnet50", "res2net20_cifar"):
+        ours = ours_on_meta(name)
+        for target in possible_targets(ours):
+            found = detect_format(from_ours(ours, target))
+            assert found == ("official" if target == "timm" and "dla" not in name else target)
     with torch.device("meta"):
-        for name in ("res2net50_26w_4s", "res2net50d"):
-            ours = create_model(name).state_dict()
-            assert detect_format(ours) == "res2net"
-            assert detect_format(to_official(ours)) == "official"
-        assert detect_format(timm.create_model("resnet18").state_dict()) is None
+        for name in ("resnet18", "dla60", "densenet121"):
+            assert detect_format(timm.create_model(name, pretrained=False).state_dict()) is None
     assert detect_format([]) is None
 
 
-def test_key_without_a_place_is_named():
-    with pytest.raises(InputError, match=r"key 'layer5\.0\.conv1\.weight' has no place"):
-        from_official({"conv1.weight": 0, "layer5.0.conv1.weight": 0})
-    with pytest.raises(InputError, match=r"key 'conv1\.weight' has no place"):
-        to_official({"conv1.weight": 0})
+def test_every_key_without_a_place_is_named():
+    tensors = from_ours(random_tensors(small("v1")), "official")
+    extra = {f"layer5.{index}.conv1.weight": torch.ones(1) for index in range(2)}
+    with pytest.raises(InputError) as caught:
+        to_ours(tensors | extra)
+    assert str(caught.value) == (
+        "keys that have no place in a Res2Net: layer5.0.conv1.weight, layer5.1.conv1.weight"
+    )
+    many = {f"decoder.{index}.weight": torch.ones(1) for index in range(20)}
+    with pytest.raises(InputError, match=r"decoder\.0\.weight, .*decoder\.7\.weight \(and 12 more"):
+        to_ours(tensors | many)
+    with pytest.raises(InputError, match=r"Res2Net: conv1\.weight$"):
+        from_ours(random_tensors(small("v1")) | {"conv1.weight": torch.ones(1)}, "official")
+
+
+def test_two_keys_for_one_place_are_refused():
+    tensors = from_ours(random_tensors(small("deep")), "paddle")
+    with pytest.raises(InputError, match=r"no place in a Res2Net: bb_0_0\.conv1\.weight"):
+        to_ours(tensors | {"bb_0_0.conv1.weight": torch.ones(1)})
+
+
+def test_tensors_that_cannot_be_turned():
+    tensors = from_ours(random_tensors(small("deep")), "paddle")
+    with pytest.raises(InputError, match=r"head\.fc\.weight is \(3,\) there, not \(C, N\)"):
+        to_ours(tensors | {"out.weight": torch.ones(3)})
 
 
 @pytest.mark.parametrize(

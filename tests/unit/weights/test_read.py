@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from res2net.errors import InputError
 from res2net.preprocessing import Preprocessing
-from res2net.weights.formats import to_official
+from res2net.weights.formats import from_ours
 from res2net.weights.read import Weights, apply_weights, read_weights
 from res2net.zoo import create_model
 
@@ -84,7 +84,7 @@ def test_averaged_weights_that_are_not_there(tmp_path, tensors):
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("container", [None, "state_dict", "model"])
 def test_official_file(tmp_path, tensors, container, legacy):
-    official = {f"module.{key}": value for key, value in to_official(tensors).items()}
+    official = {f"module.{key}": value for key, value in from_ours(tensors, "official").items()}
     path = tmp_path / "a.pth"
     stored = official if container is None else {container: official, "arch": "resnet18"}
     torch.save(stored, path, _use_new_zipfile_serialization=not legacy)
@@ -92,12 +92,13 @@ def test_official_file(tmp_path, tensors, container, legacy):
     weights = read_weights(str(path))
     assert_same(weights, tensors)
     assert (weights.model, weights.class_names, weights.preprocessing) == (None, None, None)
+    assert weights.format == "official"
     assert weights.num_classes == 10
 
 
 def test_safetensors_with_and_without_a_description(tmp_path, tensors):
     path = tmp_path / "a.safetensors"
-    save_file(to_official(tensors), path)
+    save_file(from_ours(tensors, "official"), path)
     weights = read_weights(path)
     assert_same(weights, tensors)
     assert weights.model is None
@@ -143,7 +144,7 @@ class Malicious:
 def test_code_is_refused_and_does_not_run(tmp_path, tensors, form):
     trace = tmp_path / "trace"
     path = tmp_path / "a.pth"
-    stored = {"state_dict": to_official(tensors), "extra": Malicious(trace)}
+    stored = {"state_dict": from_ours(tensors, "official"), "extra": Malicious(trace)}
     if form == "pickle":
         path.write_bytes(pickle.dumps(stored))
     else:
@@ -212,6 +213,24 @@ def test_backbone_without_a_classifier(tmp_path, tensors):
     path = tmp_path / "a.pth"
     torch.save({key: value for key, value in tensors.items() if "fc" not in key}, path)
     assert "a backbone without a classifier" in refusal(path)
+    weights = read_weights(path, backbone_only=True)
+    assert weights.num_classes == 0
+    model = create_model(NAME, num_classes=3)
+    head = model.head.fc.weight.clone()
+    assert apply_weights(model, weights) == (
+        f"weights {str(path)!r} are for no classes, the network has 3: the head starts fresh"
+    )
+    assert torch.equal(model.head.fc.weight, head)
+    stem = "backbone.stem.conv1.weight"
+    assert torch.equal(model.state_dict()[stem], tensors[stem])
+
+
+@pytest.mark.parametrize("backbone_only", [False, True])
+def test_half_a_classifier(tmp_path, tensors, backbone_only):
+    path = tmp_path / "a.pth"
+    del tensors["head.fc.weight"]
+    torch.save(tensors, path)
+    assert "no matrix head.fc.weight" in refusal(path, backbone_only=backbone_only)
 
 
 @pytest.mark.parametrize(
@@ -235,72 +254,3 @@ def test_metadata_of_another_kind(tmp_path, tensors, text):
     path = tmp_path / "a.safetensors"
     save_file(tensors, path, metadata={"res2net": text})
     assert "'res2net' is n" in refusal(path)
-
-
-def given(tensors, *, model=NAME, num_classes=10) -> Weights:
-    return Weights(tensors, model, num_classes, None, None, None, "a.ckpt")
-
-
-def test_apply_loads_every_tensor(tensors):
-    model = create_model(NAME)
-    assert apply_weights(model, given(tensors)) is None
-    assert all(torch.equal(value, tensors[key]) for key, value in model.state_dict().items())
-
-
-def test_other_number_of_classes_leaves_the_head_fresh(tensors):
-    model = create_model(NAME, num_classes=3)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    announcement = apply_weights(model, given(tensors))
-    assert announcement == (
-        "weights 'a.ckpt' are for 10 classes, the network has 3: the head starts fresh"
-    )
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, (before if key.startswith("head.") else tensors)[key])
-
-
-def test_old_files_lack_the_counters(tensors):
-    old = {key: value for key, value in tensors.items() if "num_batches_tracked" not in key}
-    assert len(old) < len(tensors)
-    model = create_model(NAME)
-    assert apply_weights(model, given(old)) is None
-    assert torch.equal(model.head.fc.weight, tensors["head.fc.weight"])
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"head.fc.bias": None}, "head.fc.bias is missing"),
-        ({"backbone.extra": torch.ones(1)}, "backbone.extra is unexpected"),
-        (
-            {"backbone.stem.conv1.weight": torch.ones(8, 3, 7, 7)},
-            "backbone.stem.conv1.weight is (8, 3, 7, 7), not (8, 3, 3, 3)",
-        ),
-        ({"head.fc.weight": torch.ones(10, 64)}, "head.fc.weight is (10, 64), not (10, 128)"),
-    ],
-)
-def test_misfit_loads_nothing(tensors, change, reason):
-    changed = {key: value for key, value in (tensors | change).items() if value is not None}
-    model = create_model(NAME)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(InputError) as caught:
-        apply_weights(model, given(changed))
-    assert str(caught.value) == f"weights 'a.ckpt' do not fit {NAME}: {reason}"
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-def test_head_of_other_width_is_a_misfit_whatever_the_number_of_classes(tensors):
-    tensors["head.fc.weight"] = torch.ones(10, 64)
-    with pytest.raises(InputError, match=r"head\.fc\.weight is \(10, 64\), not \(3, 128\)"):
-        apply_weights(create_model(NAME, num_classes=3), given(tensors))
-
-
-def test_weights_of_another_variant_name_both_and_three_keys():
-    with torch.device("meta"):
-        tensors = create_model("res2net101_26w_4s").state_dict()
-        model = create_model("res2net50_26w_4s")
-    with pytest.raises(InputError) as caught:
-        apply_weights(model, given(tensors, model="res2net101_26w_4s", num_classes=1000))
-    message = str(caught.value)
-    assert "do not fit res2net50_26w_4s (they are of res2net101_26w_4s): " in message
-    assert message.count("is unexpected") == 3
-    assert message.endswith(f"(and {1022 - 512 - 3} more)")

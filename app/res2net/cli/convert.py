@@ -1,0 +1,121 @@
+"""`res2net convert SRC DST --to FORMAT`: the same weights under the names of other code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from res2net.errors import InputError
+
+if TYPE_CHECKING:
+    from res2net.weights.read import Weights
+
+TARGETS = ("res2net", "official", "timm", "mmpretrain")
+# Their code wants nothing but tensors in a .pth.
+BARE = ("official", "timm")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("src", metavar="SRC", help="a weights file of any origin, or a run")
+    parser.add_argument("dst", metavar="DST", help="a new file: .pth or .safetensors")
+    parser.add_argument("--to", choices=TARGETS, required=True, help="whose names it gets")
+    parser.add_argument(
+        "--model", metavar="NAME", help="variant of SRC, where neither file nor tensors tell"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Raises InputError: SRC cannot be read or is of no variant, DST exists, or they do not fit."""
+    from res2net.weights.formats import from_ours
+    from res2net.weights.infer import count_parameters
+    from res2net.weights.read import read_weights
+    from res2net.weights.write import check_destination, describe_weights, write_weights
+
+    target = check_destination(arguments.dst)
+    weights = read_weights(arguments.src, backbone_only=True)
+    variant = _variant(weights, arguments.model)
+    _check_meaning(variant, arguments.to)
+    ours = _complete(weights, variant)
+    theirs = from_ours(ours, arguments.to)
+    bare = target.suffix == ".pth" and arguments.to in BARE
+    write_weights(target, theirs, description=None if bare else describe_weights(weights, variant))
+
+    result = {
+        "source": weights.source,
+        "destination": str(target),
+        "model": variant,
+        "from": weights.format,
+        "to": arguments.to,
+        "tensors": len(theirs),
+        "parameters": count_parameters(ours),
+    }
+    if arguments.json:
+        print(json.dumps(result))
+        return 0
+    print(
+        f"{variant}: {len(theirs)} tensors, {weights.format} -> {arguments.to}, "
+        f"{result['parameters']:,} parameters, {target}"
+    )
+    if weights.num_classes == 0:
+        print("a backbone without a classifier", file=sys.stderr)
+    return 0
+
+
+def _variant(weights: Weights, named: str | None) -> str:
+    """The variant of the weights: as named, as the file says, or as the tensors tell."""
+    from res2net.models.variants import find_variant
+    from res2net.weights.infer import infer_variant, nearest_variant, only_variant
+
+    known = named or weights.model or only_variant(weights.state_dict, format=weights.format)
+    if known is not None:
+        return find_variant(known).name
+    fitting = infer_variant(weights.state_dict, format=weights.format)
+    if fitting:
+        why = "several variants have these shapes"
+        if weights.format == "paddle":
+            why = "no variant of these shapes pools and adds as PaddleClas's networks do"
+        raise InputError(
+            f"weights {weights.source!r}: {why}; say with --model what to take them for "
+            f"(choices: {', '.join(fitting)})"
+        )
+    # None has as many numbers: say what is wrong with them for the one that comes nearest.
+    nearest = nearest_variant(weights.state_dict)
+    _complete(weights, nearest)
+    return nearest
+
+
+def _complete(weights: Weights, variant: str) -> dict:
+    """All tensors of the variant's network, or InputError; missing counters are zeros."""
+    import torch
+
+    from res2net.weights.infer import image_channels
+    from res2net.weights.read import fit_weights
+    from res2net.zoo import create_model
+
+    with torch.device("meta"):  # shapes only
+        network = create_model(
+            variant,
+            num_classes=weights.num_classes or None,
+            in_channels=image_channels(weights.state_dict),
+        )
+    given, _ = fit_weights(network, weights)
+    return {
+        key: torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
+        for key, tensor in given.items()
+        if weights.num_classes or not key.startswith("head.")
+    }
+
+
+def _check_meaning(variant: str, target: str) -> None:
+    """Refuse names under which another network would compute with these weights."""
+    from res2net.models.variants import VARIANTS
+    from res2net.weights.infer import pools_as_paddle
+
+    if target != "res2net" and pools_as_paddle(VARIANTS[variant]):
+        raise InputError(
+            f"--to {target}: {variant} pools and adds as PaddleClas does, their code would compute "
+            "something else with these weights (choices: res2net)"
+        )

@@ -1,0 +1,285 @@
+"""The published files, as data, and how one of them comes into the cache.
+
+No file is in this repository. What is fetched is checked against the hash its publisher put into
+its name; where there is none, the sha256 of the first download is recorded beside the file and
+holds from then on.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from res2net.errors import InputError, WorkError
+from res2net.files import download as transfer
+from res2net.files.atomic import atomic_write_text
+from res2net.files.runs import say
+from res2net.models.variants import VARIANTS, find_variant
+from res2net.weights.keymaps import Format
+
+DEFAULT = "in1k"
+"""The name under which a variant's first published file is asked for."""
+
+_AUTHORS = "https://shanghuagao.oss-cn-beijing.aliyuncs.com/res2net"
+_TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-res2net"
+_HUGGING_FACE = "https://huggingface.co/timm"
+_OPENMMLAB = "https://download.openmmlab.com"
+_PADDLE = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph"
+
+_NON_COMMERCIAL = "CC BY-NC-SA 4.0 (no commercial use)"
+_NOT_STATED = f"not stated by who hosts them; the authors' own are {_NON_COMMERCIAL}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFile:
+    """One published file of weights for ImageNet-1k."""
+
+    variant: str
+    source: str
+    """Who publishes it: with the variant its name, `source/variant`."""
+    format: Format
+    url: str
+    mirror: str | None = None
+    """Where the same file, bit for bit, can be had too."""
+    digest: str | None
+    """First hex digits of its sha256 as published in its name; None: none is published."""
+    file: str
+    """Its name in the cache."""
+    licence: str
+    top1: float | None = None
+    """Percent, as `measured_by` publishes it, crop 224 of 256."""
+    top5: float | None = None
+    """Percent."""
+    measured_by: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}/{self.variant}"
+
+
+def _authors() -> list[PublishedFile]:
+    """Sources: the table of the authors' README (errors; here 100 - error)."""
+    # variant, stem of the file name, hash, top-1, top-5; timm's copy has the first nine.
+    rows: tuple[tuple[str, str, str, float, float], ...] = (
+        ("res2net50_26w_4s", "res2net50_26w_4s", "06e79181", 77.99, 93.85),
+        ("res2net50_48w_2s", "res2net50_48w_2s", "afed724a", 77.32, 93.53),
+        ("res2net50_14w_8s", "res2net50_14w_8s", "6527dddc", 78.14, 93.86),
+        ("res2net50_26w_6s", "res2net50_26w_6s", "19041792", 78.58, 94.13),
+        ("res2net50_26w_8s", "res2net50_26w_8s", "2c7c9f12", 79.20, 94.37),
+        ("res2net101_26w_4s", "res2net101_26w_4s", "02a759a1", 79.19, 94.43),
+        ("res2next50", "res2next50_4s", "6ef7e7bf", 78.24, 93.91),
+        ("res2net_dla60", "res2net_dla60_4s", "d88db7f9", 78.47, 94.20),
+        ("res2next_dla60", "res2next_dla60_4s", "d327927b", 78.45, 94.14),
+        ("res2net50_v1b_26w_4s", "res2net50_v1b_26w_4s", "3cf99910", 80.27, 95.04),
+        ("res2net101_v1b_26w_4s", "res2net101_v1b_26w_4s", "0812c246", 81.23, 95.36),
+    )
+    return [
+        PublishedFile(
+            variant=variant,
+            source="official",
+            format="official",
+            url=f"{_AUTHORS}/{stem}-{digest}.pth",
+            mirror=None if "v1b" in variant else f"{_TIMM}/{stem}-{digest}.pth",
+            digest=digest,
+            file=f"{stem}-{digest}.pth",
+            licence=_NON_COMMERCIAL,
+            top1=top1,
+            top5=top5,
+            measured_by="authors",
+        )
+        for variant, stem, digest, top1, top5 in rows
+    ]
+
+
+def _timm() -> list[PublishedFile]:
+    """Source: timm's results on ImageNet, which the table of variants has."""
+    names = {
+        "res2net_dla60": "dla60_res2net",
+        "res2next_dla60": "dla60_res2next",
+        "res2net50_v1b_26w_4s": "res2net50d",
+        "res2net101_v1b_26w_4s": "res2net101d",
+    }
+    return [
+        PublishedFile(
+            variant=published.variant,
+            source="timm",
+            format="timm" if "dla" in published.variant else "official",
+            url=f"{_HUGGING_FACE}/{name}.in1k/resolve/main/model.safetensors",
+            digest=None,
+            file=f"{name}.in1k.safetensors",
+            licence=_NOT_STATED,
+            top1=VARIANTS[published.variant].top1,
+            top5=VARIANTS[published.variant].top5,
+            measured_by="timm",
+        )
+        for published in _authors()
+        for name in (names.get(published.variant, published.variant),)
+    ]
+
+
+def _openmmlab() -> list[PublishedFile]:
+    """Sources: mmpretrain's model index; mmdetection's configurations of Res2Net."""
+    rows: tuple[tuple[str, str, str, float, float], ...] = (
+        ("res2net50_14w_8s", "res2net50-w14-s8", "bc967bf1", 78.14, 93.85),
+        ("res2net50_26w_8s", "res2net50-w26-s8", "f547a94b", 79.20, 94.36),
+        ("res2net101_26w_4s", "res2net101-w26-s4", "870b6c36", 79.19, 94.44),
+    )
+    files = [
+        PublishedFile(
+            variant=variant,
+            source="mmpretrain",
+            format="mmpretrain",
+            url=f"{_OPENMMLAB}/mmclassification/v0/res2net/{file}",
+            digest=digest,
+            file=file,
+            licence=_NOT_STATED,
+            top1=top1,
+            top5=top5,
+            measured_by="mmpretrain",
+        )
+        for variant, stem, digest, top1, top5 in rows
+        for file in (f"{stem}_3rdparty_8xb32_in1k_20210927-{digest}.pth",)
+    ]
+    detector = "res2net101_v1d_26w_4s_mmdetv2-f0a600f9.pth"
+    files.append(
+        PublishedFile(
+            variant="res2net101_v1b_26w_4s",
+            source="mmdet",
+            format="mmdet",
+            url=f"{_OPENMMLAB}/pretrain/third_party/{detector}",
+            digest="f0a600f9",
+            file=detector,
+            licence=_NOT_STATED,
+        )
+    )
+    return files
+
+
+def _paddle() -> list[PublishedFile]:
+    """Source: PaddleClas's model zoo and its table of results (no distillation)."""
+    file = "Res2Net200_vd_26w_4s_pretrained.pdparams"
+    return [
+        PublishedFile(
+            variant="res2net200_vd_26w_4s",
+            source="paddle",
+            format="paddle",
+            url=f"{_PADDLE}/{file}",
+            digest=None,
+            file=file,
+            licence="Apache-2.0 (PaddleClas)",
+            top1=81.2,
+            measured_by="PaddleClas",
+        )
+    ]
+
+
+CATALOG: dict[str, PublishedFile] = {
+    published.name: published for published in (*_authors(), *_timm(), *_openmmlab(), *_paddle())
+}
+"""By name, for each variant the file to be taken by default first."""
+
+
+def cache_folder() -> Path:
+    """`$RES2NET_CACHE`, by default ~/.cache/res2net."""
+    return Path(os.environ.get("RES2NET_CACHE") or Path.home() / ".cache" / "res2net")
+
+
+def published_for(variant: str) -> list[PublishedFile]:
+    """The published files of a variant or alias, the default first.
+
+    Raises:
+        InputError: There is no such variant.
+    """
+    name = find_variant(variant).name
+    return [published for published in CATALOG.values() if published.variant == name]
+
+
+def find_published(name: str) -> PublishedFile:
+    """A file by its name `source/variant`, or the default one of a variant or alias.
+
+    Raises:
+        InputError: Nobody published weights for it, or there is no such variant or source.
+    """
+    source, slash, variant = name.rpartition("/")
+    files = published_for(variant)
+    for published in files:
+        if not slash or published.source == source:
+            return published
+    if files:
+        choices = ", ".join(published.name for published in files)
+        raise InputError(f"weights {name!r}: no such published file (choices: {choices})")
+    choices = ", ".join(dict.fromkeys(published.variant for published in CATALOG.values()))
+    raise InputError(
+        f"weights {name!r}: nobody published weights for {find_variant(variant).name} that can be "
+        f"fetched (choices: {choices})"
+    )
+
+
+def resolve(weights: str | os.PathLike[str], variant: str, *, cache: Path | None = None) -> Path:
+    """What a user calls the weights of a variant -> a file, fetched where need be.
+
+    `in1k` is the variant's default published file; a source (`official`, `timm`, ...) that
+    publisher's; `source/variant` the file of that name; all else is a path and comes back as it is.
+
+    Raises:
+        InputError: As `find_published`.
+        WorkError: As `fetch`.
+    """
+    name = os.fspath(weights)
+    if Path(name).exists():
+        return Path(name)
+    if name == DEFAULT:
+        return fetch(variant, cache=cache)
+    if name in CATALOG:
+        return fetch(name, cache=cache)
+    if name in {published.source for published in CATALOG.values()}:
+        return fetch(f"{name}/{variant}", cache=cache)
+    return Path(name)
+
+
+def fetch(name_or_variant: str, *, cache: Path | None = None) -> Path:
+    """The file in the cache: as it lies there, or downloaded with progress, resumed and checked.
+
+    Args:
+        name_or_variant: `source/variant`, or a variant or alias for its default file.
+        cache: The folder. None: `cache_folder()`.
+
+    Raises:
+        InputError: As `find_published`, or a file in the cache has another hash.
+        WorkError: The network failed; the message says where to put the file by hand.
+    """
+    published = find_published(name_or_variant)
+    target = (cache or cache_folder()) / published.file
+    if not target.exists():
+        say(f"fetching {published.name}; licence of these weights: {published.licence}")
+    if published.digest is None:
+        return _fetch_recorded(published.url, target)
+    try:
+        return transfer.download(published.url, target, digest=published.digest)
+    except WorkError as error:
+        if published.mirror is None:
+            raise
+        say(f"{error}; now from the copy {published.mirror}")
+        return transfer.download(published.mirror, target, digest=published.digest)
+
+
+def _fetch_recorded(url: str, target: Path) -> Path:
+    """As `download`, for a file whose publisher states no hash: the first one holds."""
+    record = target.with_name(target.name + ".sha256")
+    part = target.with_name(target.name + ".part")
+    if record.is_file() and target.exists():
+        return transfer.download(url, target, digest=record.read_text().split()[0])
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with transfer._only_writer(part, announce=True):
+            if not target.exists():  # another process may have fetched it meanwhile
+                transfer._fetch(url, part, target.name, True)
+                os.replace(part, target)
+    except (OSError, HTTPException) as error:
+        raise WorkError(transfer._failure(url, error, part, target)) from error
+    digest = transfer._hash(target, "sha256")
+    atomic_write_text(record, f"{digest}  {target.name}\n")
+    say(f"{target}: its publisher states no hash; recorded beside it: sha256 {digest}")
+    return target

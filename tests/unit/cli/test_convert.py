@@ -1,0 +1,144 @@
+"""`res2net convert`: there and back through every format, and what it refuses."""
+
+import json
+import pickle
+
+import pytest
+import torch
+
+from res2net.cli.main import main
+from res2net.weights.formats import from_ours
+from res2net.weights.read import read_weights
+from res2net.zoo import create_model
+
+NAME = "res2net20_cifar"
+
+
+@pytest.fixture
+def tensors():
+    torch.manual_seed(3)
+    return create_model(NAME).state_dict()
+
+
+@pytest.fixture
+def source(tmp_path, tensors):
+    path = tmp_path / "source.pth"
+    torch.save(from_ours(tensors, "official"), path)
+    return path
+
+
+def refusal(capsys, *arguments) -> str:
+    assert main(["convert", *map(str, arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_there_and_back(tmp_path, tensors, source, suffix, capsys):
+    previous, whose = source, "official"
+    for step, target in enumerate(("mmpretrain", "res2net", "timm", "official", "res2net")):
+        path = tmp_path / f"{step}{suffix}"
+        assert main(["convert", str(previous), str(path), "--to", target]) == 0
+        out, err = capsys.readouterr()
+        line = f"{NAME}: 206 tensors, {whose} -> {target}, 91,994 parameters, {path}\n"
+        assert (out, err) == (line, "")
+        previous, whose = path, "official" if target == "timm" else target
+    weights = read_weights(previous)
+    assert weights.model == NAME
+    assert weights.state_dict.keys() == tensors.keys()
+    assert all(torch.equal(weights.state_dict[key], tensors[key]) for key in tensors)
+
+
+def test_bare_tables_for_code_that_wants_them(tmp_path, tensors, source, capsys):
+    for target in ("official", "timm"):
+        path = tmp_path / f"{target}.pth"
+        assert main(["convert", str(source), str(path), "--to", target]) == 0
+        stored = torch.load(path, weights_only=True)
+        assert stored.keys() == from_ours(tensors, target).keys()
+
+
+def test_json(tmp_path, source, capsys):
+    path = tmp_path / "a.safetensors"
+    arguments = ["convert", str(source), str(path), "--to", "res2net", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "source": str(source),
+        "destination": str(path),
+        "model": NAME,
+        "from": "official",
+        "to": "res2net",
+        "tensors": 206,
+        "parameters": 91_994,
+    }
+
+
+def test_nothing_is_overwritten(tmp_path, source, capsys):
+    before = source.read_bytes()
+    assert "never overwritten" in refusal(capsys, source, source, "--to", "res2net")
+    assert source.read_bytes() == before
+    assert "choices: .pth, .safetensors" in refusal(capsys, source, "a.onnx", "--to", "res2net")
+
+
+def test_missing_tensors_are_named_and_nothing_is_written(tmp_path, tensors, capsys):
+    source, path = tmp_path / "a.pth", tmp_path / "b.pth"
+    del tensors["backbone.stages.1.1.conv3.weight"]
+    torch.save(tensors, source)
+    for model in ([], ["--model", NAME]):
+        message = refusal(capsys, source, path, "--to", "official", *model)
+        assert f"do not fit {NAME}: backbone.stages.1.1.conv3.weight is missing" in message
+    assert not path.exists()
+
+
+def test_counters_that_are_missing_are_added(tmp_path, tensors, capsys):
+    source, path = tmp_path / "a.pth", tmp_path / "b.pth"
+    old = {key: value for key, value in tensors.items() if "num_batches" not in key}
+    torch.save(from_ours(old, "official"), source)
+    assert main(["convert", str(source), str(path), "--to", "res2net"]) == 0
+    converted = read_weights(path).state_dict
+    assert converted.keys() == tensors.keys()
+    assert all(torch.equal(converted[key], tensors[key]) for key in tensors)
+
+
+def test_a_backbone_stays_one(tmp_path, tensors, capsys):
+    source, path = tmp_path / "a.pth", tmp_path / "b.safetensors"
+    theirs = from_ours(tensors, "mmpretrain")
+    torch.save({k: v for k, v in theirs.items() if not k.startswith("head.")}, source)
+    assert main(["convert", str(source), str(path), "--to", "official"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{NAME}: 204 tensors, mmpretrain -> official")
+    assert err == "a backbone without a classifier\n"
+    weights = read_weights(path, backbone_only=True)
+    assert (weights.num_classes, len(weights.state_dict)) == (0, 204)
+
+
+def test_paddle_s_networks_must_be_named(tmp_path, tensors, capsys):
+    source, path = tmp_path / "a.pdparams", tmp_path / "b.pth"
+    arrays = {key: value.numpy() for key, value in from_ours(tensors, "paddle").items()}
+    source.write_bytes(pickle.dumps(arrays))
+    message = refusal(capsys, source, path, "--to", "res2net")
+    assert f"say with --model what to take them for (choices: {NAME})" in message
+    assert main(["convert", str(source), str(path), "--to", "res2net", "--model", NAME]) == 0
+    assert read_weights(path).model == NAME
+
+
+def test_names_under_which_another_network_would_compute(tmp_path, source, monkeypatch, capsys):
+    from res2net.weights import infer
+
+    monkeypatch.setattr(infer, "pools_as_paddle", lambda variant: True)
+    message = refusal(
+        capsys, source, tmp_path / "b.pth", "--to", "timm", "--model", "res2net20_cifar"
+    )
+    assert "pools and adds as PaddleClas does" in message
+
+
+def test_what_is_no_model(tmp_path, source, capsys):
+    path = tmp_path / "b.pth"
+    assert "no such variant" in refusal(capsys, source, path, "--to", "timm", "--model", "vgg")
+    assert "no such file" in refusal(capsys, tmp_path / "no.pth", path, "--to", "timm")
+    assert "do not fit res2net50_26w_4s" in refusal(
+        capsys, source, path, "--to", "timm", "--model", "res2net50"
+    )
+    assert "invalid choice" in refusal(capsys, source, path, "--to", "paddle")
+    assert not path.exists()

@@ -1,0 +1,85 @@
+"""Putting weights into a network: all of them, or none and an error that names the keys."""
+
+import pytest
+import torch
+
+from res2net.errors import InputError
+from res2net.weights.read import Weights, apply_weights
+from res2net.zoo import create_model
+
+NAME = "res2net20_cifar"
+
+
+@pytest.fixture
+def tensors() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return create_model(NAME).state_dict()
+
+
+def given(tensors, *, model=NAME, num_classes=10) -> Weights:
+    return Weights(tensors, model, num_classes, None, None, None, "a.ckpt")
+
+
+def test_apply_loads_every_tensor(tensors):
+    model = create_model(NAME)
+    assert apply_weights(model, given(tensors)) is None
+    assert all(torch.equal(value, tensors[key]) for key, value in model.state_dict().items())
+
+
+def test_other_number_of_classes_leaves_the_head_fresh(tensors):
+    model = create_model(NAME, num_classes=3)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    announcement = apply_weights(model, given(tensors))
+    assert announcement == (
+        "weights 'a.ckpt' are for 10 classes, the network has 3: the head starts fresh"
+    )
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, (before if key.startswith("head.") else tensors)[key])
+
+
+def test_old_files_lack_the_counters(tensors):
+    old = {key: value for key, value in tensors.items() if "num_batches_tracked" not in key}
+    assert len(old) < len(tensors)
+    model = create_model(NAME)
+    assert apply_weights(model, given(old)) is None
+    assert torch.equal(model.head.fc.weight, tensors["head.fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"head.fc.bias": None}, "head.fc.bias is missing"),
+        ({"backbone.extra": torch.ones(1)}, "backbone.extra is unexpected"),
+        (
+            {"backbone.stem.conv1.weight": torch.ones(8, 3, 7, 7)},
+            "backbone.stem.conv1.weight is (8, 3, 7, 7), not (8, 3, 3, 3)",
+        ),
+        ({"head.fc.weight": torch.ones(10, 64)}, "head.fc.weight is (10, 64), not (10, 128)"),
+    ],
+)
+def test_misfit_loads_nothing(tensors, change, reason):
+    changed = {key: value for key, value in (tensors | change).items() if value is not None}
+    model = create_model(NAME)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(InputError) as caught:
+        apply_weights(model, given(changed))
+    assert str(caught.value) == f"weights 'a.ckpt' do not fit {NAME}: {reason}"
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_head_of_other_width_is_a_misfit_whatever_the_number_of_classes(tensors):
+    tensors["head.fc.weight"] = torch.ones(10, 64)
+    with pytest.raises(InputError, match=r"head\.fc\.weight is \(10, 64\), not \(3, 128\)"):
+        apply_weights(create_model(NAME, num_classes=3), given(tensors))
+
+
+def test_weights_of_another_variant_name_both_and_some_keys():
+    with torch.device("meta"):
+        tensors = create_model("res2net101_26w_4s").state_dict()
+        model = create_model("res2net50_26w_4s")
+    with pytest.raises(InputError) as caught:
+        apply_weights(model, given(tensors, model="res2net101_26w_4s", num_classes=1000))
+    message = str(caught.value)
+    assert "do not fit res2net50_26w_4s (they are of res2net101_26w_4s): " in message
+    assert message.count("is unexpected") == 8
+    assert message.endswith(f"(and {1022 - 512 - 8} more)")

@@ -1,0 +1,257 @@
+"""The table of published files, and fetching against a server on this machine that misbehaves."""
+
+import hashlib
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from res2net.errors import InputError, WorkError
+from res2net.files import download as transfer
+from res2net.models.variants import VARIANTS
+from res2net.weights.catalog import CATALOG, cache_folder, fetch, find_published, resolve
+
+CONTENT = bytes(range(256)) * 400
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+PINNED, UNPINNED = "official/res2net50_26w_4s", "timm/res2net50_26w_4s"
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str] = []
+        self.released = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The path says how it behaves."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        behaviour = self.path.strip("/")
+        if behaviour.isdigit():
+            self.send_error(int(behaviour))
+            return
+        if behaviour == "silent":
+            self.server.released.wait(20)
+            return
+        body = CONTENT if behaviour != "wrong" else CONTENT[::-1]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if behaviour == "truncated" else body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.released.set()
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RES2NET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def publish(monkeypatch: pytest.MonkeyPatch, server: Server):
+    """Put a published file on the server; the paths say how it behaves."""
+
+    def put(behaviour: str, *, name: str = PINNED, mirror: str | None = None) -> str:
+        published = replace(
+            CATALOG[name],
+            url=f"{server.url}/{behaviour}",
+            mirror=None if mirror is None else f"{server.url}/{mirror}",
+            digest=SHA256[:8] if name == PINNED else None,
+        )
+        monkeypatch.setitem(CATALOG, name, published)
+        return published.file
+
+    return put
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+
+def test_the_published_hashes_stand_in_the_names():
+    for published in CATALOG.values():
+        found = re.search(r"-([0-9a-f]{8})\.pth$", published.url)
+        assert published.digest == (found and found.group(1)), published.name
+        assert published.url.startswith("https://")
+        assert published.variant in VARIANTS
+        if published.mirror is not None:
+            assert published.mirror.rpartition("/")[2] == published.url.rpartition("/")[2]
+    assert len({published.file for published in CATALOG.values()}) == len(CATALOG)
+
+
+def test_what_is_published_by_whom():
+    sources = [published.source for published in CATALOG.values()]
+    assert {source: sources.count(source) for source in dict.fromkeys(sources)} == {
+        "official": 11,
+        "timm": 11,
+        "mmpretrain": 3,
+        "mmdet": 1,
+        "paddle": 1,
+    }
+    assert sum(published.mirror is not None for published in CATALOG.values()) == 9
+    for published in CATALOG.values():
+        if published.source == "timm":
+            assert VARIANTS[published.variant].measured_by == "timm"
+        # Nobody publishes an accuracy without saying whose, and all measure nearly the same.
+        assert (published.top1 is None) == (published.measured_by is None)
+        if published.top1 is not None and published.source != "paddle":
+            assert abs(published.top1 - VARIANTS[published.variant].top1) < 0.3
+
+
+def test_names():
+    assert find_published("res2net50").name == PINNED
+    assert find_published("official/res2net50").name == PINNED
+    assert find_published("res2net101d").name == "official/res2net101_v1b_26w_4s"
+    assert find_published("mmdet/res2net101d").format == "mmdet"
+    with pytest.raises(InputError, match=r"no such published file \(choices: official/res2next50,"):
+        find_published("mmpretrain/res2next50")
+    with pytest.raises(
+        InputError, match=r"nobody published weights for res2net20_cifar .*choices:"
+    ):
+        find_published("res2net20_cifar")
+    with pytest.raises(InputError, match="no such variant"):
+        find_published("vgg16")
+
+
+def test_the_cache_folder(monkeypatch):
+    monkeypatch.delenv("RES2NET_CACHE", raising=False)
+    assert cache_folder() == Path.home() / ".cache/res2net"
+    monkeypatch.setenv("RES2NET_CACHE", "/elsewhere")
+    assert cache_folder() == Path("/elsewhere")
+
+
+# --- Fetching -------------------------------------------------------------------------------------
+
+
+def test_a_file_is_fetched_once_and_its_licence_said_once(server, publish, cache, capsys):
+    file = publish("whole")
+    assert fetch(PINNED) == cache / file
+    assert (cache / file).read_bytes() == CONTENT
+    assert capsys.readouterr().err == (
+        f"fetching {PINNED}; licence of these weights: CC BY-NC-SA 4.0 (no commercial use)\n"
+    )
+    assert fetch("res2net50") == cache / file
+    assert capsys.readouterr().err == ""
+    assert server.asked == ["/whole"]
+    assert names(cache) == [file]
+
+
+def test_what_a_user_may_call_weights(server, publish, cache, tmp_path, monkeypatch):
+    file, theirs = publish("whole"), publish("whole", name=UNPINNED)
+    for weights in ("in1k", "official", PINNED):
+        assert resolve(weights, "res2net50") == cache / file
+    assert resolve("timm", "res2net50", cache=tmp_path) == tmp_path / theirs
+    assert resolve("runs/a.ckpt", "res2net50") == Path("runs/a.ckpt")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in1k").touch()
+    assert resolve("in1k", "res2net50") == Path("in1k")  # a file comes before a name
+    assert resolve(tmp_path / "in1k", "res2net50") == tmp_path / "in1k"
+
+
+FAILURES = {
+    "truncated": r"closed after 51,200 of 102,400 bytes",
+    "403": r"the server answers 403 Forbidden; nothing was kept",
+    "404": r"the server answers 404 Not Found; nothing was kept",
+    "silent": r"no answer within 0\.3 seconds; nothing was kept",
+    "wrong": r"the sha256 of what came is [0-9a-f]{64}, expected [0-9a-f]{8}",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "behaviour"),
+    [(PINNED, how) for how in FAILURES]
+    + [(UNPINNED, how) for how in FAILURES if how != "wrong"],  # no hash, no wrong one
+)
+def test_failures_are_one_line_and_leave_no_file(publish, cache, monkeypatch, name, behaviour):
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.3)
+    file = publish(behaviour, name=name)
+    with pytest.raises(WorkError) as caught:
+        fetch(name)
+    message = str(caught.value)
+    assert re.search(FAILURES[behaviour], message)
+    assert "\n" not in message
+    assert f"put the file at {cache / file}" in message
+    # What came before the line broke is kept, and only as a part to go on from.
+    assert names(cache) == ([f"{file}.part"] if behaviour == "truncated" else [])
+
+
+def test_a_broken_download_goes_on(server, publish, cache):
+    file = publish("truncated")
+    with pytest.raises(WorkError):
+        fetch(PINNED)
+    publish("whole")
+    assert fetch(PINNED).read_bytes() == CONTENT
+    assert names(cache) == [file]
+
+
+def test_the_copy_helps_out_and_is_checked_too(server, publish, cache, capsys):
+    file = publish("403", mirror="whole")
+    assert fetch(PINNED).read_bytes() == CONTENT
+    assert "403 Forbidden" in capsys.readouterr().err
+    assert server.asked == ["/403", "/whole"]
+    (cache / file).unlink()
+    publish("403", mirror="wrong")
+    with pytest.raises(WorkError, match="expected"):
+        fetch(PINNED)
+    assert names(cache) == []
+
+
+def test_offline(publish, cache, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    for name in (PINNED, UNPINNED):
+        file = publish("whole", name=name)
+        url = f"http://127.0.0.1:{port}/{file}"
+        monkeypatch.setitem(CATALOG, name, replace(CATALOG[name], url=url))
+        with pytest.raises(WorkError, match=f"put the file at {cache / file}"):
+            fetch(name)
+        (cache / file).write_bytes(CONTENT)
+        assert fetch(name) == cache / file
+
+
+def test_without_a_published_hash_the_first_download_s_holds(publish, cache, capsys):
+    file = publish("whole", name=UNPINNED)
+    path = fetch(UNPINNED)
+    assert f"recorded beside it: sha256 {SHA256}\n" in capsys.readouterr().err
+    assert (cache / f"{file}.sha256").read_text() == f"{SHA256}  {file}\n"
+    assert fetch(UNPINNED) == path
+    assert capsys.readouterr().err == ""
+    path.write_bytes(b"another")
+    with pytest.raises(InputError, match=f"expected {SHA256}"):
+        fetch(UNPINNED)
+
+
+def test_a_damaged_file_in_the_cache_is_not_used(publish, cache):
+    file = publish("whole")
+    cache.mkdir()
+    (cache / file).write_bytes(b"another")
+    with pytest.raises(InputError, match="remove it to have it fetched"):
+        fetch(PINNED)
