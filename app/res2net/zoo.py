@@ -13,6 +13,8 @@ from res2net.models.dla import DLA
 from res2net.models.head import Backbone, Res2NetClassifier
 from res2net.models.res2net import Res2Net
 from res2net.models.variants import VARIANTS, Variant, find_variant
+from res2net.weights.catalog import resolve
+from res2net.weights.infer import only_variant
 from res2net.weights.read import Weights, apply_weights, read_weights
 
 log = logging.getLogger(__name__)
@@ -37,8 +39,9 @@ def create_model(
         drop_path: Stochastic depth in training: the chance that a sample skips the last block; it
             grows linearly from 0 at the first (arXiv 1603.09382). No key of the weights hangs on
             it.
-        weights: A run directory, a checkpoint or weights file, or what `read_weights` gave. None:
-            a fresh initialisation.
+        weights: A run directory, a checkpoint or weights file, what `read_weights` gave, or the
+            name of published weights, as `in1k` (`weights.catalog.resolve`), which are downloaded.
+            None: a fresh initialisation.
 
     Raises:
         InputError: The name is unknown, a number is out of its range, or the weights cannot be
@@ -52,7 +55,7 @@ def create_model(
     if not 0 <= drop_path < 1:
         raise InputError(f"drop_path={drop_path}: at least 0 and below 1")
     if isinstance(weights, (str, Path)):
-        weights = read_weights(weights)
+        weights = read_weights(resolve(weights, variant.name))
     if num_classes is None:
         num_classes = variant.num_classes if weights is None else weights.num_classes
 
@@ -117,7 +120,7 @@ def open_model(
         what: A run directory or a checkpoint or weights file; or a variant or alias. Without
             `weights`, a path that exists comes before a variant of that name, because runs are
             often called after their variant.
-        weights: A run directory or a file, for a variant. None: a fresh initialisation.
+        weights: As `create_model` takes them, for a variant. None: a fresh initialisation.
         checkpoint: Which file of a run directory.
 
     Raises:
@@ -128,12 +131,13 @@ def open_model(
     exists = Path(what).exists()
     if exists and weights is None:
         read = read_weights(what, checkpoint=checkpoint)
-        if read.model is None:
+        model = read.model or only_variant(read.state_dict, format=read.format)
+        if model is None:
             raise InputError(
                 f"model {name!r}: the file does not say which variant its weights are for; "
                 f"name it and give the file as its weights: VARIANT --weights {name}"
             )
-        return create_model(read.model, weights=read), read
+        return create_model(model, weights=read), read
     try:
         variant = find_variant(name)
     except InputError as unknown:
@@ -145,5 +149,5 @@ def open_model(
         raise InputError(f"{unknown}; there is no run directory or file of that name") from None
     if weights is None:
         return create_model(variant.name), None
-    read = read_weights(weights, checkpoint=checkpoint)
+    read = read_weights(resolve(weights, variant.name), checkpoint=checkpoint)
     return create_model(variant.name, weights=read), read

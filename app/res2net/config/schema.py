@@ -33,7 +33,8 @@ class ModelConfig:
     num_classes: int = 0
     """Outputs of the head. 0: as many as the data have classes."""
     weights: str = ""
-    """Start from these weights: a run directory, a checkpoint or a weights file. Empty: none."""
+    """Start from these weights: a run directory, a checkpoint or weights file of any format that
+    `res2net convert` reads, or `in1k` for the published ones. Empty: none."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ class DataConfig:
     itself."""
     val_dir: str = ""
     """`folder`: below root. Empty: the first of val/, valid/, test/ that exists, else
-    `val_fraction` of the training images."""
+    `val_fraction` of the training images. The best epoch is chosen on it."""
     val_fraction: float = 0.1
     """Share of each class put aside for validation where there is no validation folder."""
     split_seed: int = 0
     """Decides which images are put aside; apart from run.seed, so that seeds share one split."""
     global_batch_size: int = 256
-    """Samples per optimizer step = per device x devices x nodes x trainer.accumulate."""
+    """Samples per optimizer step = per device x devices x nodes x trainer.accumulate. The images of
+    an epoch that do not fill one are left out of that epoch; which ones, changes."""
     eval_batch_size: int = 64
     """Images per device and evaluation step."""
     workers: int = 0

@@ -29,6 +29,7 @@ from res2net.training.data import build_data, open_data
 from res2net.training.plan import make_plan
 from res2net.training.start import find_start, prepare
 from res2net.training.trainer import build_trainer
+from res2net.weights.catalog import resolve
 from res2net.weights.read import apply_weights, read_weights
 from res2net.zoo import create_model
 
@@ -58,7 +59,7 @@ def train(config: Config) -> dict[str, Any]:
     torch.manual_seed(config.run.seed)  # the initialisation; every rank draws the same
     model = create_model(variant.name, num_classes=num_classes)
     if config.model.weights and start.checkpoint is None:
-        replaced = apply_weights(model, read_weights(config.model.weights))
+        replaced = apply_weights(model, read_weights(resolve(config.model.weights, variant.name)))
         say(replaced or f"weights: {config.model.weights}")
     for message in start.messages:
         say(message)
