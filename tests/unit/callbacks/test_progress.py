@@ -5,6 +5,7 @@ import pty
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,13 +179,23 @@ def test_a_bar_on_a_terminal(tmp_path: Path, terminal: Callable[[], Terminal]) -
     assert "step 18/18  train/loss" not in plain(written)  # no lines beside the bar
 
 
+def refreshing_ends() -> bool:
+    """Whether rich's thread ends; it is told to, and looks up a few times a second."""
+    deadline = time.monotonic() + 5
+    while any(isinstance(thread, _RefreshThread) for thread in threading.enumerate()):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def test_the_terminal_is_given_back_after_an_error(
     tmp_path: Path, terminal: Callable[[], Terminal]
 ) -> None:
     opened = terminal()
     with pytest.raises(RuntimeError, match="out of luck"):
         fit(tmp_path, fail_at=8)
-    assert not any(isinstance(thread, _RefreshThread) for thread in threading.enumerate())
+    assert refreshing_ends()
     written = opened.close()
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
     assert "step 8/18" in plain(written).splitlines()[-2]
