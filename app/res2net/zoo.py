@@ -146,6 +146,8 @@ def open_model(
                 f"model {name!r} has weights of its own: {os.fspath(weights or '')!r} can only "
                 "be given with a variant"
             ) from None
+        if len(Path(name).parts) > 1 or Path(name).suffix:
+            raise InputError(f"model {name!r}: no such run directory or file") from None
         raise InputError(f"{unknown}; there is no run directory or file of that name") from None
     if weights is None:
         return create_model(variant.name), None
