@@ -36,14 +36,15 @@ def download(
     url: str,
     destination: StrPath,
     *,
-    digest: str,
+    digest: str | None,
     algorithm: Algorithm = "sha256",
     progress: bool = True,
 ) -> Path:
     """Return `destination`, fetched from `url` unless it is there, its hash checked either way.
 
-    `digest` is hexadecimal, the whole hash or its first eight digits or more. The progress bar
-    shows on stderr where that is a terminal.
+    `digest` is hexadecimal, the whole hash or its first eight digits or more; None where the
+    publisher states none and nothing can be checked. The progress bar shows on stderr where that is
+    a terminal.
 
     Raises WorkError when the network fails (what came so far is kept and the next call goes on
     from there) or the fetched file has the wrong hash (nothing is kept), and InputError when a
@@ -61,9 +62,9 @@ def download(
                     return target
     except (OSError, HTTPException) as error:
         raise WorkError(_failure(url, error, part, target)) from error
-    if not verify(target, digest, algorithm):
+    if digest is not None and not verify(target, digest, algorithm):
         raise InputError(
-            f"{target}: its {algorithm} is {_hash(target, algorithm)}, expected {digest}; "
+            f"{target}: its {algorithm} is {file_hash(target, algorithm)}, expected {digest}; "
             f"remove it to have it fetched from {url}"
         )
     return target
@@ -73,10 +74,11 @@ def verify(path: StrPath, digest: str, algorithm: Algorithm) -> bool:
     """Whether the file's hash begins with `digest` (hexadecimal, at least eight digits)."""
     if len(digest) < _SHORTEST_DIGEST:
         raise ValueError(f"digest {digest!r} is shorter than {_SHORTEST_DIGEST} hex digits")
-    return _hash(path, algorithm).startswith(digest.lower())
+    return file_hash(path, algorithm).startswith(digest.lower())
 
 
-def _hash(path: StrPath, algorithm: Algorithm) -> str:
+def file_hash(path: StrPath, algorithm: Algorithm) -> str:
+    """The whole hash of a file, hexadecimal."""
     with open(path, "rb") as stream:
         # "Not for security" lets machines in FIPS mode compute an MD5.
         return hashlib.file_digest(
@@ -158,9 +160,9 @@ def _progress_bar(shown: bool) -> Progress:
     )
 
 
-def _place(url: str, part: Path, target: Path, digest: str, algorithm: Algorithm) -> None:
-    if not verify(part, digest, algorithm):
-        found = _hash(part, algorithm)
+def _place(url: str, part: Path, target: Path, digest: str | None, algorithm: Algorithm) -> None:
+    if digest is not None and not verify(part, digest, algorithm):
+        found = file_hash(part, algorithm)
         part.unlink()
         raise WorkError(
             f"{url}: the {algorithm} of what came is {found}, expected {digest}; nothing was kept; "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from res2net.errors import InputError, WorkError
@@ -266,20 +265,12 @@ def fetch(name_or_variant: str, *, cache: Path | None = None) -> Path:
 
 
 def _fetch_recorded(url: str, target: Path) -> Path:
-    """As `download`, for a file whose publisher states no hash: the first one holds."""
+    """As `download`, for a file whose publisher states no hash: that of the first one holds."""
     record = target.with_name(target.name + ".sha256")
-    part = target.with_name(target.name + ".part")
-    if record.is_file() and target.exists():
-        return transfer.download(url, target, digest=record.read_text().split()[0])
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with transfer._only_writer(part, announce=True):
-            if not target.exists():  # another process may have fetched it meanwhile
-                transfer._fetch(url, part, target.name, True)
-                os.replace(part, target)
-    except (OSError, HTTPException) as error:
-        raise WorkError(transfer._failure(url, error, part, target)) from error
-    digest = transfer._hash(target, "sha256")
-    atomic_write_text(record, f"{digest}  {target.name}\n")
-    say(f"{target}: its publisher states no hash; recorded beside it: sha256 {digest}")
+    recorded = record.read_text().split()[0] if record.is_file() else None
+    transfer.download(url, target, digest=recorded)
+    if recorded is None:
+        digest = transfer.file_hash(target, "sha256")
+        atomic_write_text(record, f"{digest}  {target.name}\n")
+        say(f"{target}: its publisher states no hash; recorded beside it: sha256 {digest}")
     return target
