@@ -11,6 +11,10 @@ import pytest
 
 from runs import COMMAND, Run, heartbeat_step
 
+# Tests run side by side, and OpenMP's threads spin while they wait: one each is faster. Nothing has
+# imported torch yet, and the commands that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 @pytest.fixture
 def environment() -> dict[str, str]:
@@ -19,7 +23,6 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(launcher)} | {
         "WANDB_MODE": "offline",
         "COLUMNS": "200",
-        "OMP_NUM_THREADS": "1",  # tests run side by side; threads that wait would spin
     }
 
 

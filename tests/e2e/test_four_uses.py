@@ -30,7 +30,9 @@ def digit(index: int) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def test_four_uses(tmp_path: Path, command: Run, answer) -> None:
+def test_four_uses(
+    tmp_path: Path, command: Run, answer, capsys: pytest.CaptureFixture[str]
+) -> None:
     # 1 train, as the command
     short = ("quickstart", "trainer.max_epochs=4", "data.global_batch_size=32")
     done = command("train", *short, "logging.wandb=offline")
@@ -73,12 +75,13 @@ def test_four_uses(tmp_path: Path, command: Run, answer) -> None:
         folder = tmp_path / "parity" / split / ("odd" if labels[index] % 2 else "even")
         folder.mkdir(parents=True, exist_ok=True)
         digit(index).save(folder / f"{index}.png")
-    tuned = command(
+    tuned = main([
         "train", "quickstart", "run.name=tuned", "data.source=folder", "data.root=parity",
         "model.weights=checkpoints/quickstart", "data.global_batch_size=30", "optim.lr=0.02",
         "trainer.max_epochs=4", "logging.wandb=disabled",
-    )  # fmt: skip
-    assert "10 classes, the network has 2: the head starts fresh" in tuned.stderr
+    ])  # fmt: skip
+    assert tuned == 0
+    assert "10 classes, the network has 2: the head starts fresh" in capsys.readouterr().err
     result = answer("test", "checkpoints/tuned")
     assert (result["images"], result["top5"]) == (30, None)
     assert result["top1"] > 0.8
