@@ -111,15 +111,6 @@ _FORMS: dict[str, tuple[_Form, ...]] = {
 }
 
 
-def fetch_cifar(data_set: str, root: Path) -> Path:
-    """Return the folder or archive in `root` that `load_cifar` reads, downloading it if need be.
-
-    An archive's MD5 is checked. Raises InputError where it is wrong and WorkError where the
-    download fails.
-    """
-    return _locate(data_set, root)[1]
-
-
 def load_cifar(data_set: str, root: Path) -> Cifar:
     """Read "cifar10" or "cifar100" from `root`, downloading it if it is not there.
 
