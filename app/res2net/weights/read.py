@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from res2net import imagenet
 from res2net.errors import InputError
 from res2net.files.runs import SCHEMA, RunDirectory
 from res2net.models.head import Res2NetClassifier
@@ -49,7 +50,7 @@ class Weights:
     num_classes: int
     """Rows of the head; 0: there is no head."""
     class_names: tuple[str, ...] | None
-    """One for each class."""
+    """One for each class. Files of other code name none: 1,000 classes are taken as ImageNet's."""
     preprocessing: Preprocessing | None
     """What was done to the images these weights were trained on."""
     config: Mapping[str, Any] | None
@@ -233,7 +234,9 @@ def _describe(
             raise InputError(f"its classifier has no matrix {_FC_WEIGHT}")
         num_classes = state_dict[_FC_WEIGHT].shape[0]
     if description is None:
-        return Weights(state_dict, None, num_classes, None, None, None, source, format)
+        foreign = format != "res2net" and num_classes == imagenet.NUM_CLASSES
+        names = tuple(imagenet.class_names()) if foreign else None
+        return Weights(state_dict, None, num_classes, names, None, None, source, format)
     if not isinstance(description, Mapping) or "schema" not in description:
         raise InputError(f"its description {METADATA_KEY!r} is not one of this project")
     if description["schema"] != SCHEMA:
