@@ -3,17 +3,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-cluster check clean
+.PHONY: quickstart test test-cluster soak check clean
 
 quickstart: $(VENV)/.quickstart  ## train on real data and evaluate: no download of data, no GPU
 	$(BIN)/res2net train quickstart run.resume=auto
 	$(BIN)/res2net test checkpoints/quickstart
 
 test: $(VENV)/.dev check  ## style, types and all tests that need no cluster
-	$(BIN)/pytest -m "not cluster and not gpu" --numprocesses 2 --dist worksteal
+	$(BIN)/pytest -m "not cluster and not gpu and not soak" --numprocesses 2 --dist worksteal
 
 test-cluster: $(VENV)/.dev  ## the tests on a real SLURM cluster on this machine (Debian's slurm-wlm)
 	$(BIN)/pytest -m cluster
+
+soak: $(VENV)/.dev  ## the long forms of tests; RES2NET_IMAGENET_SAMPLE: a folder of ImageNet's JPEG
+	$(BIN)/pytest -m soak --numprocesses 2 --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -15,8 +15,22 @@ def class_names() -> dict[str, str]:
 
     Source of the names: torchvision's list of categories.
     """
+    return {wnid: name for wnid, name, _ in _table()}
+
+
+@cache
+def ilsvrc2012_ids() -> dict[int, str]:
+    """ILSVRC2012_ID -> WordNet id. The devkit's labels are these ids, which are not heads' order.
+
+    Source: the devkit's map_clsloc.txt, which agrees with the order of darknet's labels.
+    """
+    return {int(number): wnid for wnid, _, number in _table()}
+
+
+def _table() -> list[list[str]]:
+    """Rows of WordNet id, name and ILSVRC2012_ID, in the order of heads."""
     table = resources.files("res2net").joinpath("imagenet_classes.tsv").read_text("utf-8")
-    return dict(line.split("\t") for line in table.splitlines())
+    return [line.split("\t") for line in table.splitlines()]
 
 
 def readable(names: Sequence[str]) -> tuple[str, ...]:

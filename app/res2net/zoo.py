@@ -14,7 +14,7 @@ from res2net.models.head import Backbone, Res2NetClassifier
 from res2net.models.res2net import Res2Net
 from res2net.models.variants import VARIANTS, Variant, find_variant
 from res2net.weights.catalog import resolve
-from res2net.weights.infer import only_variant
+from res2net.weights.infer import infer_variant, only_variant
 from res2net.weights.read import Weights, apply_weights, read_weights
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,9 @@ def create_model(
 
     Args:
         name: A variant or alias; `list_models` names the variants.
-        num_classes: Columns of the logits. None: as many as the weights have, without weights as
-            many as the variant was published with. With another number than the weights have, the
-            head starts fresh, and a warning is logged.
+        num_classes: Columns of the logits. None: as many as the weights have, without weights or
+            with those of a backbone alone as many as the variant was published with. With another
+            number than the weights have, the head starts fresh, and a warning is logged.
         in_channels: Channels of the images; the weights must agree.
         drop_path: Stochastic depth in training: the chance that a sample skips the last block; it
             grows linearly from 0 at the first (arXiv 1603.09382). No key of the weights hangs on
@@ -55,9 +55,9 @@ def create_model(
     if not 0 <= drop_path < 1:
         raise InputError(f"drop_path={drop_path}: at least 0 and below 1")
     if isinstance(weights, (str, Path)):
-        weights = read_weights(resolve(weights, variant.name))
+        weights = read_weights(resolve(weights, variant.name), backbone_only=True)
     if num_classes is None:
-        num_classes = variant.num_classes if weights is None else weights.num_classes
+        num_classes = (weights.num_classes if weights else 0) or variant.num_classes
 
     backbone = _build_backbone(variant, in_channels=in_channels, drop_path=drop_path)
     if weights is not None:
@@ -113,8 +113,12 @@ def open_model(
     *,
     weights: str | os.PathLike[str] | None = None,
     checkpoint: Literal["last", "best"] = "last",
+    ema: bool = False,
 ) -> tuple[Res2NetClassifier, Weights | None]:
     """What a user calls a model: the network as `create_model` gives it, and what its file says.
+
+    Weights without a classifier, which `create_model` gives a fresh one, are refused here: what is
+    opened is to be used as it is.
 
     Args:
         what: A run directory or a checkpoint or weights file; or a variant or alias. Without
@@ -122,6 +126,7 @@ def open_model(
             often called after their variant.
         weights: As `create_model` takes them, for a variant. None: a fresh initialisation.
         checkpoint: Which file of a run directory.
+        ema: The averaged weights.
 
     Raises:
         InputError: There is no such path or variant, both have weights, the file does not say
@@ -130,12 +135,14 @@ def open_model(
     name = os.fspath(what)
     exists = Path(what).exists()
     if exists and weights is None:
-        read = read_weights(what, checkpoint=checkpoint)
+        read = read_weights(what, checkpoint=checkpoint, ema=ema)
         model = read.model or only_variant(read.state_dict, format=read.format)
         if model is None:
+            fitting = infer_variant(read.state_dict, format=read.format)
+            choices = f" (choices: {', '.join(fitting)})" if fitting else ""
             raise InputError(
                 f"model {name!r}: the file does not say which variant its weights are for; "
-                f"name it and give the file as its weights: VARIANT --weights {name}"
+                f"name it and give the file as its weights: VARIANT --weights {name}{choices}"
             )
         return create_model(model, weights=read), read
     try:
@@ -151,5 +158,5 @@ def open_model(
         raise InputError(f"{unknown}; there is no run directory or file of that name") from None
     if weights is None:
         return create_model(variant.name), None
-    read = read_weights(resolve(weights, variant.name), checkpoint=checkpoint)
+    read = read_weights(resolve(weights, variant.name), checkpoint=checkpoint, ema=ema)
     return create_model(variant.name, weights=read), read

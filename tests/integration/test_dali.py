@@ -1,4 +1,4 @@
-"""Real DALI pipelines on the CPU: the pixels of torchvision, exact resume, bad files by name."""
+"""Real DALI pipelines on the CPU: batches, augmentation, exact resume, bad files by name."""
 
 import io
 import os
@@ -38,96 +38,6 @@ def take(stream: Stream, batches: int) -> list[Batch]:
     # copies: DALI's memory belongs to the next batches again
     taken = (next(stream) for _ in range(batches))
     return [(images.clone(), labels.clone()) for images, labels in taken]
-
-
-# Pixels of the evaluation crop
-
-# odd sizes, upright and lying, larger and smaller than the crop, down to a few pixels
-SIZES = [(333, 500), (500, 375), (257, 255), (224, 301), (181, 90), (71, 640), (37, 41)]
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> FolderSource:
-    root = tmp_path_factory.mktemp("pictures")
-    (root / "sizes").mkdir()
-    (root / "kinds").mkdir()
-    for number, (height, width) in enumerate(SIZES):
-        image(height, width, number).save(root / "sizes" / f"{number}.jpg", quality=92)
-    turned = Image.Exif()
-    turned[0x0112] = 6  # "rotate by 90 degrees", which training sets' loaders do not
-    lying, upright = image(243, 367, 20), image(367, 243, 21)
-    veiled = lying.copy()
-    veiled.putalpha(lying.getchannel(0))
-    for name, kind, options in [
-        ("rgb.png", lying, {}),
-        ("grey.png", lying.convert("L"), {}),
-        ("palette.png", lying.convert("P"), {}),
-        ("transparent.png", veiled, {}),
-        ("grey.jpg", upright.convert("L"), {"quality": 92}),
-        ("cmyk.jpg", upright.convert("CMYK"), {"quality": 95}),
-        ("progressive.jpg", lying, {"quality": 90, "progressive": True}),
-        ("not_subsampled.jpg", upright, {"quality": 95, "subsampling": 0}),
-        ("turned.jpg", lying, {"quality": 92, "exif": turned}),
-    ]:
-        kind.save(root / "kinds" / name, **options)
-    return open_folder(str(root))
-
-
-def deviations(source: FolderSource, preprocessing: Preprocessing) -> dict[str, np.ndarray]:
-    """By file: how far DALI's crop is from that of torchvision on the PIL image, (3, S, S)."""
-    order = EvalOrder(len(source), batch_size=4)
-    stream = Stream(source, order, preprocessing=preprocessing)
-    ours = torch.cat([images for images, _ in take(stream, order.batches)])
-    transform = preprocessing.transform()
-    found = {}
-    for index in range(len(source)):
-        with Image.open(source.path(index)) as file:
-            theirs = transform(file)
-        assert ours[index].shape == theirs.shape
-        found[source.path(index)] = (ours[index].int() - theirs.int()).abs().numpy()
-    return found
-
-
-@pytest.mark.parametrize(("size", "crop_fraction"), [(224, 0.875), (96, 0.75), (33, 0.9)])
-def test_the_pixels_are_those_of_torchvision_within_one_grey_level(
-    pictures: FolderSource, size: int, crop_fraction: float
-) -> None:
-    found = deviations(pictures, Preprocessing(image_size=size, crop_fraction=crop_fraction))
-    assert {path: off.max() for path, off in found.items() if off.max() > 1} == {}
-    assert max(off.mean() for off in found.values()) < 0.3
-
-
-@pytest.mark.parametrize("size", [224, 32])
-def test_the_pixels_without_a_margin_differ_by_more_only_at_the_rim(
-    pictures: FolderSource, size: int
-) -> None:
-    found = deviations(pictures, Preprocessing(image_size=size, crop_fraction=1.0))
-    for path, off in found.items():
-        assert off[:, 1:-1, 1:-1].max() <= 1, path
-        assert off.max() <= 2 and off.mean() < 0.3, path
-
-
-@pytest.mark.parametrize(("size", "crop_fraction"), [(224, 0.875), (97, 0.95)])
-def test_the_pixels_of_bicubic_are_those_of_torchvision_but_for_a_few(
-    pictures: FolderSource, size: int, crop_fraction: float
-) -> None:
-    preprocessing = Preprocessing(size, crop_fraction, interpolation="bicubic")
-    for path, off in deviations(pictures, preprocessing).items():
-        if path.endswith("palette.png"):  # dithered: Pillow clips the overshoot between its passes
-            continue
-        assert off.mean() <= 0.3, path
-        assert (off <= 2).mean() >= 0.999, path
-
-
-def test_the_pixels_of_arrays_are_those_of_torchvision() -> None:
-    small = np.stack([picture(24, 24, seed) for seed in range(5)])
-    source = array_source(small)
-    for preprocessing in (Preprocessing(16, 1.0), Preprocessing(28, 0.875)):
-        (images, _), *_ = take(Stream(source, EvalOrder(5, 5), preprocessing=preprocessing), 1)
-        for ours, pixels in zip(images, small, strict=True):
-            theirs = preprocessing.transform()(Image.fromarray(pixels))
-            off = (ours.int() - theirs.int()).abs()
-            assert off[:, 1:-1, 1:-1].max() <= 1 and off.max() <= 2
 
 
 # Batches

@@ -11,8 +11,9 @@ import torch
 import res2net
 from res2net.errors import InputError
 from res2net.models.variants import VARIANTS
+from res2net.weights.catalog import find_published
 from res2net.weights.read import read_weights
-from res2net.zoo import create_model, list_models
+from res2net.zoo import create_model, list_models, open_model
 
 NAME = "res2net20_cifar"
 
@@ -54,6 +55,63 @@ def test_other_number_of_classes_is_announced(file, caplog):
     assert model.num_classes == 3
     (record,) = caplog.records
     assert "for 7 classes, the network has 3: the head starts fresh" in record.getMessage()
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    torch.manual_seed(1)
+    tensors = create_model(NAME, num_classes=7).state_dict()
+    path = tmp_path / "backbone.pth"
+    torch.save({key: value for key, value in tensors.items() if "head" not in key}, path)
+    return path
+
+
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_a_backbone_s_weights_leave_the_head_fresh(backbone, num_classes, caplog):
+    with caplog.at_level(logging.WARNING):
+        model = create_model(NAME, num_classes=num_classes, weights=backbone)
+    assert model.num_classes == (num_classes or VARIANTS[NAME].num_classes)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"weights {str(backbone)!r} are for no classes, the network has {model.num_classes}: the "
+        "head starts fresh"
+    )
+    tensors = torch.load(backbone, weights_only=True)
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in tensors.items())
+
+
+def test_a_backbone_alone_is_not_opened(backbone):
+    for arguments in ({"what": backbone}, {"what": NAME, "weights": backbone}):
+        with pytest.raises(InputError, match="holds a backbone without a classifier") as caught:
+            open_model(**arguments)
+        assert "\n" not in str(caught.value)
+
+
+def test_files_that_do_not_say_their_variant(tmp_path, file):
+    model, _ = open_model(file)
+    assert model.variant == NAME  # only one has these shapes
+    path = tmp_path / "two.pth"
+    torch.save(create_model("res2net50_26w_4s", num_classes=2).state_dict(), path)
+    with pytest.raises(InputError) as caught:
+        open_model(path)
+    assert str(caught.value) == (
+        f"model {str(path)!r}: the file does not say which variant its weights are for; name it "
+        f"and give the file as its weights: VARIANT --weights {path} "
+        "(choices: res2net50_26w_4s, res2net50_26w_4s_paddle)"
+    )
+    for name in ("res2net50_26w_4s", "res2net50_26w_4s_paddle"):
+        assert open_model(name, weights=path)[0].variant == name
+
+
+def test_a_damaged_file_in_the_cache_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("RES2NET_CACHE", str(tmp_path))
+    path = tmp_path / find_published("res2net50").file
+    path.write_bytes(b"cut short")
+    with pytest.raises(InputError, match="remove it to have it fetched from https://") as caught:
+        create_model("res2net50", weights="in1k")
+    assert str(caught.value).startswith(f"{path}: its sha256 is ")
+    assert "\n" not in str(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_channels_that_the_stem_does_not_have(file):
@@ -101,7 +159,11 @@ def test_unknown_name():
 
 def test_list_models():
     assert list_models() == list(VARIANTS)
-    assert list_models("res2net101*") == ["res2net101_26w_4s", "res2net101_v1b_26w_4s"]
+    assert list_models("res2net101*") == [
+        "res2net101_26w_4s",
+        "res2net101_v1b_26w_4s",
+        "res2net101_vd_26w_4s",
+    ]
     assert list_models("nothing*") == []
 
 

@@ -29,12 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Raises InputError: SRC cannot be read or is of no variant, DST exists, or they do not fit."""
+    from res2net.files.atomic import new_file
     from res2net.weights.formats import from_ours
     from res2net.weights.infer import count_parameters
     from res2net.weights.read import read_weights
-    from res2net.weights.write import check_destination, describe_weights, write_weights
+    from res2net.weights.write import SUFFIXES, describe_weights, write_weights
 
-    target = check_destination(arguments.dst)
+    target = new_file(arguments.dst, SUFFIXES)
     weights = read_weights(arguments.src, backbone_only=True)
     variant = _variant(weights, arguments.model)
     _check_meaning(variant, arguments.to)

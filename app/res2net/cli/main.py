@@ -24,6 +24,7 @@ VERBS: dict[str, str] = {
     "train": "train from scratch, fine-tune or resume",
     "test": "accuracy of a run, a checkpoint or published weights on a data set",
     "predict": "classes of images",
+    "features": "pooled features of images, in one file",
     "convert": "weights of any origin under the names of other code",
     "models": "the variants: parameters, MACs, published accuracy, aliases",
     "doctor": "what this machine offers and what is missing",

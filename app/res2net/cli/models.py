@@ -1,4 +1,7 @@
-"""`res2net models`: the variants that have a name. Reads a table; builds no network."""
+"""`res2net models`: the variants that have a name, and the published weights of each.
+
+Reads tables; builds no network.
+"""
 
 import argparse
 import difflib
@@ -9,6 +12,14 @@ from typing import Any
 
 from res2net.errors import InputError
 from res2net.models.variants import ALIASES, VARIANTS, Variant
+from res2net.weights.catalog import DEFAULT, cache_folder, cached, published_for
+from res2net.weights.published import PublishedFile
+
+# mmpretrain states 4.22 G for res2net50_14w_8s, whose convolutions and classifier make 4.18 G.
+MACS = (
+    "MACs: multiply-accumulates of convolutions and classifier for one RGB image; mmpretrain\n"
+    "counts more than these."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         nargs="?",
         default="*",
-        help="only variants whose name or alias matches, such as 'res2net50*'",
+        help="only variants whose name or alias matches, such as 'res2net50*'; all about a single "
+        "one",
     )
     parser.add_argument("--json", action="store_true", help="print a list of objects instead")
 
@@ -27,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     variants = _matching(arguments.glob)
     if arguments.json:
         print(json.dumps([_as_json(variant) for variant in variants], indent=2))
+    elif len(variants) == 1:
+        _print_details(variants[0])
     else:
         _print_tables(variants)
     return 0
@@ -69,6 +83,22 @@ def _as_json(variant: Variant) -> dict[str, Any]:
         "num_classes": variant.num_classes,
         "published": published,
         "aliases": _aliases(variant),
+        "weights": [_file_as_json(published) for published in published_for(variant.name)],
+    }
+
+
+def _file_as_json(published: PublishedFile) -> dict[str, Any]:
+    path = cached(published)
+    return {
+        "name": published.name,
+        "url": published.url,
+        "mirror": published.mirror,
+        "licence": published.licence,
+        "top1": _fraction(published.top1),
+        "top5": _fraction(published.top5),
+        "measured_by": published.measured_by,
+        "sha256_prefix": published.digest,
+        "cached": None if path is None else str(path),
     }
 
 
@@ -81,11 +111,14 @@ def _print_tables(variants: list[Variant]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    sizes = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True)
+    on_screen = sys.stdout.isatty()
+    sizes = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
     sizes.add_column("variant", no_wrap=True)
-    for heading in ("params", "MACs", "pixels", "classes", "top-1", "top-5"):
+    for heading in ("params", "MACs", "px", "classes", "top-1", "top-5"):
         sizes.add_column(heading, justify="right", no_wrap=True)
-    sizes.add_column("measured by", overflow="fold")
+    # Lets two sources stand side by side in a terminal of 100 columns.
+    sizes.add_column("measured by", max_width=len("PaddleClas") if on_screen else None)
+    sizes.add_column("weights")
     for variant in variants:
         sizes.add_row(
             variant.name,
@@ -96,16 +129,65 @@ def _print_tables(variants: list[Variant]) -> None:
             "" if variant.top1 is None else f"{variant.top1:.2f}%",
             "" if variant.top5 is None else f"{variant.top5:.2f}%",
             variant.measured_by or "",
+            " ".join(
+                published.source + ("*" if cached(published) else "")
+                for published in published_for(variant.name)
+            ),
         )
-    aliases = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True)
+    aliases = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
     aliases.add_column("alias", no_wrap=True)
     aliases.add_column("variant", no_wrap=True)
     for variant in variants:
         for alias in _aliases(variant):
             aliases.add_row(alias, variant.name)
     # Into a file or a pipe one line a variant, however long, so that grep finds all of it.
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if on_screen else 200)
     console.print(sizes)
+    print(f"\n{MACS}")
+    print(f"weights: who publishes them, the default first; *: lies in {cache_folder()}.")
+    print("`res2net models NAME` tells their licence, accuracy and address.")
     if aliases.row_count:
         console.print()
         console.print(aliases)
+
+
+def _print_details(variant: Variant) -> None:
+    """Plain lines: an address that a table breaks cannot be copied."""
+    side = variant.image_size
+    _print_lines(
+        variant.name,
+        ("parameters", f"{variant.parameters:,}"),
+        ("MACs", f"{variant.macs:,} at {side} x {side} pixels (convolutions and classifier)"),
+        ("classes", str(variant.num_classes)),
+        ("published", _accuracy(variant)),
+        ("aliases", ", ".join(_aliases(variant)) or "none"),
+    )
+    files = published_for(variant.name)
+    if not files:
+        print("\nNobody published weights that can be fetched.")
+    for published in files:
+        default = f" ({DEFAULT}, the default)" if published is files[0] else ""
+        path = cached(published)
+        print()
+        _print_lines(
+            f"{published.name}{default}",
+            ("accuracy", _accuracy(published)),
+            ("licence", published.licence),
+            ("URL", published.url),
+            *((("copy", published.mirror),) if published.mirror else ()),
+            ("sha256", f"{published.digest}..." if published.digest else "none published"),
+            ("cached", "no" if path is None else str(path)),
+        )
+
+
+def _accuracy(figures: Variant | PublishedFile) -> str:
+    if figures.top1 is None:
+        return "none"
+    top5 = "" if figures.top5 is None else f", top-5 {figures.top5:.2f}%"
+    return f"top-1 {figures.top1:.2f}%{top5}, measured by {figures.measured_by}"
+
+
+def _print_lines(title: str, *lines: tuple[str, str]) -> None:
+    print(title)
+    for name, value in lines:
+        print(f"  {name:<12}{value}")

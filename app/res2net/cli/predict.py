@@ -5,39 +5,20 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from res2net.errors import InputError, WorkError
+from res2net.cli.arguments import positive
+from res2net.cli.images import add_image_arguments, find_images, reading
+from res2net.errors import WorkError
 
 if TYPE_CHECKING:
     from res2net.inference.predictor import Prediction
 
-PROGRESS_FROM = 100
-"""Fewer images are done before a progress bar is worth reading."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a run directory, a checkpoint or weights file, or a variant with --weights",
-    )
-    parser.add_argument(
-        "images",
-        metavar="IMAGE|DIR",
-        nargs="+",
-        help="images, and folders that are searched for images at any depth",
-    )
-    parser.add_argument("--topk", type=int, default=5, metavar="K", help="classes to name (5)")
-    parser.add_argument("--weights", metavar="FILE", help="weights for a variant")
-    parser.add_argument(
-        "--checkpoint",
-        choices=["last", "best"],
-        default="last",
-        help="which checkpoint of a run directory (last)",
-    )
+    add_image_arguments(parser)
+    parser.add_argument("--topk", type=positive, default=5, metavar="K", help="classes to name (5)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of objects")
     form.add_argument("--jsonl", action="store_true", help="print one object a line")
@@ -46,14 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Raises InputError, and WorkError at the end if some images could not be read."""
-    if arguments.topk < 1:
-        raise InputError(f"--topk {arguments.topk}: at least 1")
     images = find_images(arguments.images)
 
     from res2net.inference.predictor import Predictor  # PyTorch takes seconds
 
     predictor = Predictor(
-        arguments.model, weights=arguments.weights, checkpoint=arguments.checkpoint
+        arguments.model,
+        weights=arguments.weights,
+        checkpoint=arguments.checkpoint,
+        device=arguments.device,
+        batch_size=arguments.batch_size,
     )
     if arguments.json:
         write: _Writer = _write_json
@@ -65,81 +48,16 @@ def run(arguments: argparse.Namespace) -> int:
         write = _write_table
     # Rows that appear in the same terminal are progress enough, and a bar would cut through them.
     scrolls = sys.stdout.isatty() and write is not _write_table
-    show = len(images) > PROGRESS_FROM and sys.stderr.isatty() and not scrolls
-
-    broken: list[InputError] = []
-    with _progress(images, show=show) as (taken, report):
-
-        def on_unreadable(error: InputError) -> None:
-            broken.append(error)
-            report(f"error: {error}")
-
+    with reading(images, doing="predicting", bar=not scrolls) as taken:
         topk = min(arguments.topk, len(predictor.class_names))
-        write(predictor.stream(taken, topk=topk, on_unreadable=on_unreadable), topk)
-    if broken:
+        predictions = predictor.stream(taken.images, topk=topk, on_unreadable=taken.on_unreadable)
+        write(predictions, topk)
+    if taken.unreadable:
         raise WorkError(
-            f"{len(broken):,} of {len(images):,} images could not be read, see above; "
-            f"the classes of the other {len(images) - len(broken):,} were printed"
+            f"{taken.unreadable:,} of {len(images):,} images could not be read, see above; "
+            f"the classes of the other {len(images) - taken.unreadable:,} were printed"
         )
     return 0
-
-
-def find_images(paths: Sequence[str]) -> list[str]:
-    """Files as they are, folders as the images in them at any depth, sorted.
-
-    As in data sets, links are followed, and hidden files and folders are left out.
-
-    Raises:
-        InputError: A path does not exist, or there are no images in a folder.
-    """
-    from res2net.data.folder import EXTENSIONS
-
-    images: list[str] = []
-    for path in paths:
-        if not os.path.exists(path):
-            raise InputError(f"{path}: no such image or folder")
-        if not os.path.isdir(path):
-            images.append(path)
-            continue
-        found = [file for file in _files_below(path) if file.lower().endswith(EXTENSIONS)]
-        if not found:
-            raise InputError(f"{path}: no images in this folder (known: {', '.join(EXTENSIONS)})")
-        images += sorted(found)
-    return images
-
-
-def _files_below(folder: str) -> Iterator[str]:
-    def fail(error: OSError) -> None:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
-
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        if os.path.realpath(parent) in seen:  # links may run in circles
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(parent))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(parent, name) for name in files if not name.startswith("."))
-
-
-@contextmanager
-def _progress(
-    images: list[str], *, show: bool
-) -> Iterator[tuple[Iterator[str], Callable[[str], None]]]:
-    """The images, and how to say something on stderr meanwhile."""
-    if not show:
-        yield iter(images), lambda message: print(message, file=sys.stderr)
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    # Redirected stdout would end up in this console, that is on stderr.
-    with Progress(console=console, redirect_stdout=False) as progress:
-        yield (
-            iter(progress.track(images, description="predicting")),
-            lambda message: console.print(message, markup=False, highlight=False, soft_wrap=True),
-        )
 
 
 _Writer = Callable[[Iterator["Prediction"], int], None]

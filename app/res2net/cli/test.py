@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields
+from typing import Any
 
+from res2net.cli.arguments import fraction, positive
 from res2net.files.runs import is_rank_zero
 
 
@@ -17,46 +20,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="DIR",
-        help="folders of images named by class; default: the validation images of the run",
+        help="folders of images named by class, or a flat folder with labels; default: the "
+        "validation images of the run",
     )
-    parser.add_argument("--weights", metavar="FILE", help="weights for a variant or a YAML")
+    parser.add_argument(
+        "--labels", metavar="FILE", help="labels of a flat --data; default: found beside it"
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE|NAME", help="for a variant or a YAML; in1k: the published ones"
+    )
     parser.add_argument(
         "--checkpoint", choices=("last", "best"), default="last", help="of a run directory"
     )
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="images per device")
-    parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--devices", default="auto", metavar="N", help="processes, one a GPU")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--ema", action="store_true", help="take the averaged weights")
 
+    how = parser.add_argument_group("how images are seen (default: as the weights say)")
+    how.add_argument("--image-size", type=positive, metavar="PIXELS", help="of the crop")
+    how.add_argument(
+        "--crop-fraction", type=fraction, metavar="F", help="crop / resized short side, 0..1"
+    )
+    how.add_argument("--interpolation", choices=("bilinear", "bicubic"))
+    how.add_argument(
+        "--flip", action="store_true", help="average with the mirror image's probabilities"
+    )
 
-def positive(text: str) -> int:
-    """1 or more, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
+    more = parser.add_argument_group("what is told besides")
+    more.add_argument("--real", metavar="JSON", help="ImageNet-ReaL's labels: its top-1 too")
+    more.add_argument("--per-class", metavar="CSV", help="accuracy of each class, a new file")
+    more.add_argument("--confusion", metavar="PNG", help="confusion matrix, a new picture")
+    more.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    where = parser.add_argument_group("on what")
+    where.add_argument("--batch-size", type=positive, metavar="N", help="images per device")
+    where.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"))
+    where.add_argument("--accelerator", choices=("auto", "cpu", "cuda"), default="auto")
+    where.add_argument("--devices", default="auto", metavar="N", help="processes, one a GPU")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from res2net.training.evaluate import test
+    from res2net.training.evaluate import Asked, test
 
-    result = test(
-        arguments.model,
-        data=arguments.data,
-        weights=arguments.weights,
-        checkpoint=arguments.checkpoint,
-        batch_size=arguments.batch_size,
-        accelerator=arguments.accelerator,
-        devices=arguments.devices,
-    )
+    asked = Asked(**{field.name: getattr(arguments, field.name) for field in fields(Asked)})
+    result = test(arguments.model, asked)
     if not is_rank_zero():
         return 0
     if arguments.json:
         print(json.dumps(result))
-        return 0
-    top5 = "" if result["top5"] is None else f"  top-5 {result['top5']:.2%}"
-    print(
-        f"{result['model']} ({result['checkpoint']}) on {result['split']}: "
-        f"top-1 {result['top1']:.2%}{top5}  loss {result['loss']:.4f}  "
-        f"{result['images']} images, {result['images_per_second']:.0f} images/s"
-    )
+    else:
+        print("\n".join(_lines(result)))
+        for path in filter(None, (asked.per_class, asked.confusion)):
+            print(f"written: {path}")
     return 0
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    seen = result["preprocessing"]
+    how = f"{seen['image_size']} px, crop {seen['crop_fraction']:g}, {seen['interpolation']}"
+    extras = (", with mirror images" if result["flip"] else "") + (
+        ", averaged weights" if result["ema"] else ""
+    )
+    lines = [
+        f"{result['model']} ({result['checkpoint']}) on {result['split']}: "
+        f"{_accuracy(result)}  loss {result['loss']:.4f}  "
+        f"{result['images']} images, {result['images_per_second']:.0f} images/s",
+        f"seen at {how}{extras}",
+    ]
+    if published := result["published"]:
+        said = f"published: {_accuracy(published)} ({published['name']}, {published['measured_by']}"
+        if published["comparable"]:
+            difference = 100 * (result["top1"] - published["top1"])
+            lines.append(f"{said}); here {difference:+.2f} points")
+        else:
+            lines.append(f"{said}, ImageNet's 50,000 images at 224 px): another test than this")
+    if real := result.get("real"):
+        lines.append(f"ReaL: top-1 {real['top1']:.2%} of {real['images']} images with labels")
+    if result["confusions"]:
+        pairs = (
+            f"{pair['class']} taken for {pair['taken_for']} ({pair['share']:.0%} of its images)"
+            for pair in result["confusions"][:3]
+        )
+        lines.append(f"most often wrong: {'; '.join(pairs)}")
+    return lines
+
+
+def _accuracy(result: dict[str, Any]) -> str:
+    top5 = "" if result["top5"] is None else f"  top-5 {result['top5']:.2%}"
+    return f"top-1 {result['top1']:.2%}{top5}"

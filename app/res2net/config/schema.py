@@ -35,6 +35,9 @@ class ModelConfig:
     weights: str = ""
     """Start from these weights: a run directory, a checkpoint or weights file of any format that
     `res2net convert` reads, or `in1k` for the published ones. Empty: none."""
+    drop_path: float = 0.0
+    """Stochastic depth: the chance that a training image skips the last block, less in earlier
+    ones."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class DataConfig:
     val_dir: str = ""
     """`folder`: below root. Empty: the first of val/, valid/, test/ that exists, else
     `val_fraction` of the training images. The best epoch is chosen on it."""
+    val_labels: str = ""
+    """`folder`: below root, the file of labels of a validation folder without class folders. Empty:
+    the one found by its usual name (ImageNet's devkit, Kaggle's, val.txt), see data/README.md."""
     val_fraction: float = 0.1
     """Share of each class put aside for validation where there is no validation folder."""
     split_seed: int = 0

@@ -76,6 +76,7 @@ _RULES: dict[str, _Rule] = {
     "optim.lr": _POSITIVE,
     "optim.momentum": _FRACTION_OR_ZERO,
     "optim.weight_decay": _NOT_NEGATIVE,
+    "model.drop_path": _FRACTION_OR_ZERO,
     "optim.label_smoothing": _FRACTION_OR_ZERO,
     "optim.clip_norm": _NOT_NEGATIVE,
     "schedule.warmup_epochs": _NOT_NEGATIVE,

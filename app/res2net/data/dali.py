@@ -210,26 +210,33 @@ def _decode(paths: Any, *, gpu: bool) -> Any:
 
 
 def _resize_and_crop(images: Any, preprocessing: Preprocessing) -> Any:
-    """Torchvision's Resize and CenterCrop on PIL images, within one grey level.
+    """Torchvision's Resize and CenterCrop on PIL images, within one grey level (bicubic: 3).
 
-    The long side is truncated as there (DALI rounds it), the crop's start is rounded half to even,
-    and the sampling grid starts at the pixel's corner (`subpixel_scale`).
+    The long side is truncated as there (DALI rounds it), and the crop's start is rounded half to
+    even.
     """
     short, size = preprocessing.resize_size, preprocessing.image_size
     shape = images.shape(dtype=types.INT64)  # H, W, C
     height, width = shape[0], shape[1]
     shorter = math.min(height, width)
     new_height, new_width = short * height // shorter, short * width // shorter
-    images = fn.resize(
-        images,
-        size=fn.cast(fn.stack(new_height, new_width), dtype=types.FLOAT),
-        interp_type=INTERPOLATION[preprocessing.interpolation],
-        antialias=True,
-        subpixel_scale=False,
-    )
+    if preprocessing.interpolation == "bicubic":
+        # Overshoots at edges: Pillow resizes the width first, and cuts what leaves 0..255 before
+        # the height. In one go up to 17 grey levels would differ.
+        images = _resize(images, height, new_width, preprocessing.interpolation)
+    images = _resize(images, new_height, new_width, preprocessing.interpolation)
     start = fn.stack(_half_to_even(new_height - size), _half_to_even(new_width - size))
     start = fn.cast(start, dtype=types.INT32)
     return fn.slice(images, start=start, shape=[size, size], axes=(0, 1))
+
+
+def _resize(images: Any, height: Any, width: Any, interpolation: str) -> Any:
+    return fn.resize(
+        images,
+        size=fn.cast(fn.stack(height, width), dtype=types.FLOAT),
+        interp_type=INTERPOLATION[interpolation],
+        antialias=True,
+    )
 
 
 def _half_to_even(number: Any) -> Any:

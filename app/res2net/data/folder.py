@@ -1,17 +1,20 @@
-"""Folders of images, one sub-folder a class: finding, numbering and checking them."""
+"""Folders of images: one sub-folder a class, or flat with a file of labels beside it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from res2net.data.labels import KAGGLE_LAYOUT, label_images
+from res2net.data.scan import EXTENSIONS, Found, first_few, scan
 from res2net.data.split import stratified_split
 from res2net.errors import InputError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pnm", ".tif", ".tiff", ".webp", ".jp2")
+__all__ = ["EXTENSIONS", "FolderSource", "open_folder", "open_split_folder"]
+
 VALIDATION_FOLDERS = ("val", "valid", "test")
 
 
@@ -78,19 +81,32 @@ class FolderSource:
         )
 
 
-def open_folder(directory: str, *, class_names: Sequence[str] | None = None) -> FolderSource:
-    """Open any folder of class folders for evaluation.
+def open_folder(
+    directory: str, *, class_names: Sequence[str] | None = None, labels: str | None = None
+) -> FolderSource:
+    """Open a folder of class folders, or a flat one of images, for evaluation.
 
-    With `class_names` a class is found by its folder's name and may have no images here. Raises
-    InputError where there is no image, or a class that `class_names` lacks.
+    With `class_names` a class is found by its folder's name and may have no images here. The
+    classes of a flat folder's images stand in the file `labels`; None: one found by its name
+    (`labels.FILES`). A download from Kaggle (ILSVRC/Data/CLS-LOC/ below it) is its val/.
+
+    Raises InputError where there is no image, or a class that `class_names` lacks.
     """
     if not os.path.isdir(directory):
         raise InputError(f"{directory}: no such folder; expected one folder of images per class")
-    files = _scan(directory)
-    problems = _problems(directory, files, class_names, may_lack_images=class_names is not None)
+    if (inner := _inside(directory)) != directory:
+        directory = os.path.join(inner, "val")
+    found = scan(directory)
+    if found.is_flat:
+        return _open_flat(directory, found, class_names, labels)
+    problems = _problems(
+        directory, found.classes, class_names, may_lack_images=class_names is not None
+    )
+    if labels is not None and not problems:
+        problems.append(f"{labels}: {directory} has class folders, and takes no file of labels")
     if problems:
         raise InputError("; ".join(problems))
-    return FolderSource.of_files(directory, class_names or tuple(files), files)
+    return FolderSource.of_files(directory, class_names or tuple(found.classes), found.classes)
 
 
 def open_split_folder(
@@ -101,14 +117,18 @@ def open_split_folder(
     split_seed: int,
     *,
     class_names: Sequence[str] | None,
+    val_labels: str = "",
 ) -> tuple[FolderSource, FolderSource]:
     """`sources.open_sources` for data.source=folder."""
     if not os.path.isdir(root):
         raise InputError(f"{root}: no such folder (data.root); expected a folder of class folders")
-    train = os.path.normpath(os.path.join(root, train_dir or "train"))
+    inner = _inside(root)
+    train = os.path.normpath(
+        os.path.join(root, train_dir) if train_dir else os.path.join(inner, "train")
+    )
     if not train_dir and not os.path.isdir(train):
-        train = root
-    candidates = [os.path.join(root, name) for name in VALIDATION_FOLDERS]
+        train = inner
+    candidates = [os.path.join(inner, name) for name in VALIDATION_FOLDERS]
     if val_dir:
         val = os.path.join(root, val_dir)
     else:
@@ -122,21 +142,29 @@ def open_split_folder(
         problems.append(f"data.val_fraction={val_fraction}: expected more than 0 and less than 1")
     if not problems and val and os.path.samefile(train, val):
         problems.append(f"{val}: training and validation need different folders (data.val_dir)")
+    labels = os.path.join(root, val_labels) if val_labels else None
+    if labels and not os.path.isfile(labels):
+        problems.append(f"{labels}: no such file (data.val_labels)")
     if problems:
         raise InputError("; ".join(problems))
 
-    train_files = _scan(train, without=[*candidates, val])
-    val_files = _scan(val) if val else {}
+    train_files = scan(train, without=[*candidates, val]).classes
+    val_found = scan(val) if val else Found({}, [])
     names = tuple(class_names or train_files)
     problems = _problems(train, train_files, class_names)
-    if not any(train_files.values()) and train != root and not train_dir:
+    if not any(train_files.values()) and train != inner and not train_dir:
         problems.append("data.train_dir=. takes data.root itself")
     elif not problems and len(train_files) < 2:
         problems.append(f"{train}: one class ({names[0]}), but training needs two or more")
     single = [name for name, paths in train_files.items() if len(paths) == 1]
-    if val:
-        problems += _problems(val, val_files, names or None, may_lack_images=True)
-    elif single:
+    if labels and not val_found.is_flat:
+        problems.append(
+            f"data.val_labels={val_labels}: "
+            + (f"{val} has class folders" if val else f"no validation folder in {inner}")
+        )
+    elif val and not val_found.is_flat:
+        problems += _problems(val, val_found.classes, names or None, may_lack_images=True)
+    elif not val and single:
         problems.append(
             f"{train}: only one image in {first_few(single)}, but one is put aside for validation "
             "(data.val_dir names a folder instead)"
@@ -145,8 +173,10 @@ def open_split_folder(
         raise InputError("; ".join(problems))
 
     training = FolderSource.of_files(train, names, train_files)
+    if val_found.is_flat:
+        return training, _open_flat(val, val_found, names, labels)
     if val:
-        return training, FolderSource.of_files(val, names, val_files)
+        return training, FolderSource.of_files(val, names, val_found.classes)
     # By folder, not by label: how a model numbers the classes does not move the split.
     groups = np.repeat(np.arange(len(train_files)), [len(paths) for paths in train_files.values()])
     stay, aside = stratified_split(groups, val_fraction, split_seed)
@@ -177,48 +207,15 @@ def _problems(
     return problems
 
 
-def first_few(names: Sequence[str]) -> str:
-    """The first three, and how many more there are."""
-    rest = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + rest
+def _open_flat(
+    directory: str, found: Found, class_names: Sequence[str] | None, labels: str | None
+) -> FolderSource:
+    names, files = label_images(directory, found.loose, labels=labels, class_names=class_names)
+    return FolderSource.of_files(directory, names, files)
 
 
-def _scan(directory: str, without: Collection[str] = ()) -> dict[str, list[str]]:
-    """Class folders of `directory` by name -> the images in each, paths below `directory`, sorted.
-
-    `without`: folders that are not classes. Hidden files and folders are left out.
-    """
-    left_out = {os.path.normpath(folder) for folder in without if folder}
-    files: dict[str, list[str]] = {}
-    try:
-        for entry in sorted(_visible(directory), key=lambda entry: entry.name):
-            if entry.is_dir() and os.path.normpath(entry.path) not in left_out:
-                seen = {_identity(directory)}
-                files[entry.name] = sorted(_images_below(entry.path, entry.name, seen))
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    return files
-
-
-def _images_below(directory: str, prefix: str, seen: set[tuple[int, int]]) -> list[str]:
-    identity = _identity(directory)
-    if identity in seen:  # symbolic links are followed, but not in circles
-        return []
-    seen.add(identity)
-    images = []
-    for entry in sorted(_visible(directory), key=lambda entry: entry.name):
-        if entry.name.lower().endswith(EXTENSIONS) and entry.is_file():
-            images.append(f"{prefix}/{entry.name}")
-        elif entry.is_dir():
-            images += _images_below(entry.path, f"{prefix}/{entry.name}", seen)
-    return images
-
-
-def _visible(directory: str) -> list[os.DirEntry[str]]:
-    with os.scandir(directory) as entries:
-        return [entry for entry in entries if not entry.name.startswith(".")]
-
-
-def _identity(directory: str) -> tuple[int, int]:
-    status = os.stat(directory)
-    return status.st_dev, status.st_ino
+def _inside(root: str) -> str:
+    """Where train/ and val/ lie: deeper in a download from Kaggle, elsewhere `root` itself."""
+    deeper = os.path.join(root, KAGGLE_LAYOUT)
+    is_kaggle = os.path.isdir(deeper) and not os.path.isdir(os.path.join(root, "train"))
+    return deeper if is_kaggle else root

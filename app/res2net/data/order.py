@@ -78,3 +78,12 @@ class EvalOrder:
         start = (position % self.batches * self.world_size + self.rank) * self.batch_size
         indices = np.arange(start, start + self.batch_size)
         return np.where(indices < self.count, indices, PADDING)
+
+    def in_order(self, gathered: np.ndarray) -> np.ndarray:
+        """What all ranks hold for their batches, put into the order of the source.
+
+        (world_size, batches * batch_size, ...) -> (count, ...), padding left out.
+        """
+        rest = gathered.shape[2:]
+        batches = gathered.reshape(self.world_size, self.batches, self.batch_size, *rest)
+        return batches.swapaxes(0, 1).reshape(-1, *rest)[: self.count]

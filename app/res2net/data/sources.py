@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from res2net.data.cifar import load_cifar
-from res2net.data.folder import FolderSource, first_few, open_folder, open_split_folder
+from res2net.data.folder import FolderSource, open_folder, open_split_folder
+from res2net.data.scan import first_few
 from res2net.data.split import stratified_split
 from res2net.errors import InputError
 
@@ -57,6 +58,7 @@ def open_sources(
     *,
     train_dir: str = "",
     val_dir: str = "",
+    val_labels: str = "",
     val_fraction: float = 0.1,
     split_seed: int = 0,
     class_names: Sequence[str] | None = None,
@@ -64,7 +66,8 @@ def open_sources(
     """Open a data set for training and validation; the arguments are the keys of group `data`.
 
     An empty `root` is data/<source>. With `class_names` these number the classes, as a trained
-    model has them; else the data's own do, folders sorted by name.
+    model has them; else the data's own do, folders sorted by name. The labels of a
+    validation folder without class folders are in `val_labels`, or found by their file's name.
 
     CIFAR is downloaded into `root` if it is not there; its validation images are the published test
     batch. Of the digits a fifth is put aside (1,437 and 360 images).
@@ -76,12 +79,18 @@ def open_sources(
         raise InputError(f"data.split_seed={split_seed}: expected 0 or more")
     if source == "folder":
         return open_split_folder(
-            root, train_dir, val_dir, val_fraction, split_seed, class_names=class_names
+            root,
+            train_dir,
+            val_dir,
+            val_fraction,
+            split_seed,
+            class_names=class_names,
+            val_labels=val_labels,
         )
-    if train_dir or val_dir:
+    if train_dir or val_dir or val_labels:
         raise InputError(
-            f"data.train_dir={train_dir!r}, data.val_dir={val_dir!r}: only data.source=folder has "
-            f"such folders, not {source}"
+            f"data.train_dir={train_dir!r}, data.val_dir={val_dir!r}, data.val_labels="
+            f"{val_labels!r}: only data.source=folder has such folders, not {source}"
         )
     if source == "digits":
         return _open_digits(split_seed, class_names)

@@ -13,10 +13,12 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from res2net.errors import InputError
 
 StrPath = str | os.PathLike[str]
 
@@ -57,6 +59,25 @@ def atomic_write_json(path: StrPath, value: Any) -> None:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     atomic_write_text(path, text + "\n")
+
+
+def new_file(path: StrPath, suffixes: Collection[str]) -> Path:
+    """The path, if a new file can be made there; asked before long work.
+
+    Raises:
+        InputError: Another suffix, something stands there already, or there is no such folder.
+    """
+    target = Path(path)
+    if target.suffix not in suffixes:
+        choices = ", ".join(suffixes)
+        raise InputError(f"{target}: the suffix says the form of the file; choices: {choices}")
+    if os.path.lexists(target):
+        raise InputError(f"{target}: exists already and is never overwritten; choose another name")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: there is no folder {str(target.parent)!r}; make it first")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"{target}: the folder {str(target.parent)!r} cannot be written")
+    return target
 
 
 def link_or_copy(source: StrPath, destination: StrPath) -> None:

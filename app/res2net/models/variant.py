@@ -34,11 +34,14 @@ class Variant:
     parameters: int
     """Trainable numbers."""
     macs: int
-    """Multiply-accumulates of convolutions and classifier, for one RGB image."""
+    """Multiply-accumulates of convolutions and classifier, for one RGB image. Others count more:
+    mmpretrain gives 4.22 G for res2net50_14w_8s, whose convolutions and classifier make 4.18 G."""
     top1: float | None = None
     """Published accuracy in percent; None: none was published."""
     top5: float | None = None
     """Published accuracy in percent; for CIFAR-100 there is none."""
     measured_by: str | None = None
     """Whose measurement top1 and top5 are: `timm` (its results on the authors' weights, crop 224 of
-    256, bilinear), `paper` (arXiv 1904.01169) or `PaddleClas (SSLD distillation)`."""
+    256, bilinear), `paper` (arXiv 1904.01169), `PaddleClas` (crop 224 of 256, OpenCV's bilinear,
+    which does not smooth before it shrinks) or `PaddleClas (SSLD)`: the same after its distillation
+    from a larger network."""

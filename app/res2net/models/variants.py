@@ -8,8 +8,9 @@ from res2net.errors import InputError
 from res2net.models.variant import Variant
 from res2net.models.variants_cifar import CIFAR
 from res2net.models.variants_imagenet import IMAGENET
+from res2net.models.variants_paddle import PADDLE
 
-VARIANTS: dict[str, Variant] = {variant.name: variant for variant in (*IMAGENET, *CIFAR)}
+VARIANTS: dict[str, Variant] = {variant.name: variant for variant in (*IMAGENET, *PADDLE, *CIFAR)}
 
 # The names that others gave the same networks.
 ALIASES: dict[str, str] = {
@@ -32,12 +33,11 @@ ALIASES: dict[str, str] = {
     "res2net50-w14-s8_3rdparty_8xb32_in1k": "res2net50_14w_8s",
     "res2net50-w26-s8_3rdparty_8xb32_in1k": "res2net50_26w_8s",
     "res2net101-w26-s4_3rdparty_8xb32_in1k": "res2net101_26w_4s",
-    # PaddleClas. Its blocks differ from the authors' (`Res2Net`'s stride_1_first_as_normal and
-    # pool_count_include_pad); of these only res2net200_vd_26w_4s is built its way.
-    "Res2Net50_26w_4s": "res2net50_26w_4s",
-    "Res2Net50_14w_8s": "res2net50_14w_8s",
-    "Res2Net50_vd_26w_4s": "res2net50_v1b_26w_4s",
-    "Res2Net101_vd_26w_4s": "res2net101_v1b_26w_4s",
+    # PaddleClas
+    "Res2Net50_26w_4s": "res2net50_26w_4s_paddle",
+    "Res2Net50_14w_8s": "res2net50_14w_8s_paddle",
+    "Res2Net50_vd_26w_4s": "res2net50_vd_26w_4s",
+    "Res2Net101_vd_26w_4s": "res2net101_vd_26w_4s",
     "Res2Net200_vd_26w_4s": "res2net200_vd_26w_4s",
 }
 

@@ -136,22 +136,6 @@ IMAGENET = (
         parameters=61_294_480,
         macs=12_118_423_040,
     ),
-    # PaddleClas's own: its blocks differ from the authors' in two ways.
-    Variant(
-        name="res2net200_vd_26w_4s",
-        stage_depths=(3, 12, 48, 3),
-        base_width=26,
-        scale=4,
-        stem="deep",
-        avg_down=True,
-        stride_1_first_as_normal=True,
-        pool_count_include_pad=False,
-        parameters=76_215_536,
-        macs=15_706_007_040,
-        top1=85.13,
-        top5=97.42,
-        measured_by="PaddleClas (SSLD distillation)",
-    ),
     Variant(
         name="se_res2net50_26w_4s",
         stage_depths=(3, 4, 6, 3),

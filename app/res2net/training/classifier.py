@@ -7,12 +7,12 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from res2net.config.schema import OptimConfig, ScheduleConfig
 from res2net.data.order import PADDING
-from res2net.models.head import Res2NetClassifier
 from res2net.training.optim import build_optimizer
 from res2net.training.schedule import lr_factor
 
@@ -23,7 +23,7 @@ class ImageClassifier(L.LightningModule):
     """Trains and evaluates a classifier on (images (N, 3, H, W) float, labels (N,) int64).
 
     Args:
-        model: backbone and head.
+        model: (N, 3, H, W) -> logits (N, num_classes).
         identity: what a checkpoint says of itself under the key `res2net` (`files.runs.identity`).
         optim, schedule: configuration groups; None for evaluation alone.
         steps_per_epoch, max_epochs: the length of the run, for the schedule.
@@ -32,7 +32,7 @@ class ImageClassifier(L.LightningModule):
 
     def __init__(
         self,
-        model: Res2NetClassifier,
+        model: nn.Module,
         *,
         identity: dict[str, Any] | None = None,
         optim: OptimConfig | None = None,

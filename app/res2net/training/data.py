@@ -19,6 +19,7 @@ def open_data(
         data.root,
         train_dir=data.train_dir,
         val_dir=data.val_dir,
+        val_labels=data.val_labels,
         val_fraction=data.val_fraction,
         split_seed=data.split_seed,
         class_names=class_names,

@@ -3,69 +3,114 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning as L
+import torch
+from torch import nn
+
 from res2net.callbacks.accuracy import Accuracy
+from res2net.callbacks.evaluation_bar import EvaluationBar
+from res2net.callbacks.predictions import Predictions
 from res2net.config.load import from_dict, load_config
 from res2net.config.schema import Config, TrainerConfig
 from res2net.data.datamodule import ImageDataModule
+from res2net.data.imagenet import read_real_labels
+from res2net.data.order import EvalOrder
 from res2net.data.sources import Source, open_folder
 from res2net.errors import InputError
+from res2net.files.atomic import new_file
+from res2net.files.runs import is_rank_zero
 from res2net.models.head import Res2NetClassifier
 from res2net.preprocessing import Preprocessing
 from res2net.training.classifier import ImageClassifier
 from res2net.training.data import open_data, preprocessing_of
 from res2net.training.plan import Plan, make_plan
+from res2net.training.report import Report
 from res2net.training.trainer import build_trainer
+from res2net.weights.catalog import identify
 from res2net.weights.read import Weights
 from res2net.zoo import open_model
 
+IMAGENET_IMAGES = 50_000
+"""Of the validation set that published figures are for."""
+CONFUSIONS = 10
+"""How many pairs of classes are named."""
 
-def test(
-    name: str,
-    *,
-    data: str | None = None,
-    weights: str | None = None,
-    checkpoint: Literal["last", "best"] = "last",
-    batch_size: int | None = None,
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto",
-    devices: str = "auto",
-) -> dict[str, Any]:
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is evaluated, how, and what is written beside the figures."""
+
+    data: str | None = None
+    """A folder of images; None: the validation images that the model's own configuration names."""
+    labels: str | None = None
+    """The labels of a flat folder; None: found beside it."""
+    weights: str | None = None
+    checkpoint: Literal["last", "best"] = "last"
+    ema: bool = False
+    """The averaged weights."""
+    image_size: int | None = None
+    crop_fraction: float | None = None
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """None: as the weights say, else the published 224 of 256, bilinear."""
+    flip: bool = False
+    """Mean of the class probabilities of each image and its mirror image."""
+    real: str | None = None
+    """ImageNet-ReaL's labels (JSON)."""
+    per_class: str | None = None
+    """CSV to write."""
+    confusion: str | None = None
+    """PNG to draw."""
+    batch_size: int | None = None
+    """Images per device; None: the configuration's."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] | None = None
+    """None: the configuration's."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: str = "auto"
+
+
+def test(name: str, asked: Asked) -> dict[str, Any]:
     """Evaluate a run, a checkpoint or weights file, a variant with weights, or a YAML.
-
-    Args:
-        name: what the user calls the model.
-        data: a folder of class folders; None: the validation images that the model's own
-            configuration names.
-        checkpoint: which file of a run directory.
-        batch_size: images per device; None: the configuration's.
 
     Returns:
         `model`, `checkpoint`, `split`, `images`, `top1`, `top5` (None below six classes), `loss`,
-        `images_per_second`, `published` (None: not of a published file). Fractions 0..1.
+        `images_per_second`, `published` (None: not of a published file), `preprocessing`, `flip`,
+        `ema`, `confusions`, and `real` if asked for. Accuracies are fractions 0..1.
 
     Raises:
         InputError: something named does not exist or does not fit together.
     """
-    model, read, config = _open(name, weights=weights, checkpoint=checkpoint)
-    plan = make_plan(TrainerConfig(accelerator=accelerator, devices=devices), workers=0)
-    source, split = _images(model, read, config, data)
+    per_class = new_file(asked.per_class, (".csv",)) if asked.per_class else None
+    confusion = new_file(asked.confusion, (".png",)) if asked.confusion else None
+    if asked.labels is not None and asked.data is None:
+        raise InputError(f"--labels {asked.labels}: names labels of --data DIR, which is not given")
+    model, read, config = _open(name, asked)
+    wanted = TrainerConfig(
+        accelerator=asked.accelerator,
+        devices=asked.devices,
+        precision=asked.precision or "32-true",
+    )
+    plan = make_plan(wanted, workers=0)
+    source, split = _images(model, read, config, asked)
+    real = read_real_labels(asked.real, source) if asked.real else None
     config = config or Config()
-    # fp16 is for GPUs; what was trained there can still be evaluated here
-    in_fp16 = config.trainer.precision == "16-mixed" and plan.accelerator == "cpu"
+    preprocessing = _preprocessing(read.preprocessing or preprocessing_of(config.data), asked)
     started = time.perf_counter()
-    results = evaluate(
+    results, report = evaluate(
         model,
         source,
-        read.preprocessing or preprocessing_of(config.data),
+        preprocessing,
         plan=plan,
-        batch_size=batch_size or config.data.eval_batch_size,
-        precision="32-true" if in_fp16 else config.trainer.precision,
+        batch_size=asked.batch_size or config.data.eval_batch_size,
+        precision=_precision(asked, config, plan),
         channels_last=config.trainer.channels_last,
+        flip=asked.flip,
     )
     seconds = time.perf_counter() - started
-    return {
+    result = {
         "model": model.variant,
         "checkpoint": read.source,
         "split": split,
@@ -74,8 +119,21 @@ def test(
         "top5": results.get("top5"),
         "loss": results["loss"],
         "images_per_second": results["images"] / seconds,
-        "published": None,
+        "published": _published(read, preprocessing, source, asked),
+        "preprocessing": preprocessing.to_dict(),
+        "flip": asked.flip,
+        "ema": asked.ema,
+        "confusions": report.confusions(CONFUSIONS),
     }
+    if real is not None:
+        top1, images = report.against(real)
+        result["real"] = {"top1": top1, "images": images}
+    if is_rank_zero():
+        if per_class is not None:
+            report.write_per_class(per_class)
+        if confusion is not None:
+            report.draw_confusion(confusion, f"{model.variant} on {split}")
+    return result
 
 
 def evaluate(
@@ -87,9 +145,15 @@ def evaluate(
     batch_size: int,
     precision: str,
     channels_last: bool,
-) -> dict[str, float]:
-    """Top-1, top-5, loss (means over the images) and the number of images, each counted once."""
+    flip: bool = False,
+) -> tuple[dict[str, float], Report]:
+    """Top-1, top-5, loss (means over the images) and the number of images, each counted once.
+
+    The report holds each image's likeliest classes.
+    """
     accuracy = Accuracy(model.num_classes, images=len(source))
+    order = EvalOrder(len(source), batch_size, world_size=plan.world_size)
+    predictions = Predictions(order.in_order)
     data = ImageDataModule(
         None,
         source,
@@ -97,22 +161,33 @@ def evaluate(
         eval_batch_size=batch_size,
         threads=plan.threads,
     )
-    trainer = build_trainer(plan, precision=precision, logger=False, callbacks=[accuracy])
-    trainer.validate(
-        ImageClassifier(model, channels_last=channels_last), datamodule=data, verbose=False
-    )
-    return accuracy.results
+    callbacks: list[L.Callback] = [accuracy, predictions, EvaluationBar()]
+    trainer = build_trainer(plan, precision=precision, logger=False, callbacks=callbacks)
+    classifier = ImageClassifier(FlipAverage(model) if flip else model, channels_last=channels_last)
+    trainer.validate(classifier, datamodule=data, verbose=False)
+    return accuracy.results, Report(source.class_names, source.labels, predictions.classes)
 
 
-def _open(
-    name: str, *, weights: str | None, checkpoint: Literal["last", "best"]
-) -> tuple[Res2NetClassifier, Weights, Config | None]:
+class FlipAverage(nn.Module):
+    """Logarithms of the mean class probabilities of each image and its mirror image."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) -> (N, num_classes)."""
+        both = [self.model(view).float().log_softmax(1) for view in (images, images.flip(3))]
+        return torch.stack(both).logsumexp(0) - torch.tensor(2.0).log()
+
+
+def _open(name: str, asked: Asked) -> tuple[Res2NetClassifier, Weights, Config | None]:
     """The network, what its file says, and the configuration that goes with it."""
-    config = None
+    config, weights = None, asked.weights
     if Path(name).suffix in (".yaml", ".yml"):
         config = load_config(name, [])
         name, weights = config.model.name, weights or config.model.weights or None
-    model, read = open_model(name, weights=weights, checkpoint=checkpoint)
+    model, read = open_model(name, weights=weights, checkpoint=asked.checkpoint, ema=asked.ema)
     if read is None:
         raise InputError(f"{name} is untrained: name its weights with --weights FILE")
     if config is None and read.config:
@@ -121,12 +196,12 @@ def _open(
 
 
 def _images(
-    model: Res2NetClassifier, read: Weights, config: Config | None, data: str | None
+    model: Res2NetClassifier, read: Weights, config: Config | None, asked: Asked
 ) -> tuple[Source, str]:
     names = read.class_names
-    if data is not None:
-        source: Source = open_folder(data, class_names=names)
-        split = data
+    if asked.data is not None:
+        source: Source = open_folder(asked.data, class_names=names, labels=asked.labels)
+        split = asked.data
     elif config is not None:
         try:
             source, split = open_data(config.data, class_names=names)[1], "val"
@@ -141,3 +216,37 @@ def _images(
             f"{model.num_classes} outputs and its weights name no classes: give all of them"
         )
     return source, split
+
+
+def _preprocessing(stored: Preprocessing, asked: Asked) -> Preprocessing:
+    size, fraction = asked.image_size, asked.crop_fraction
+    return replace(
+        stored,
+        image_size=stored.image_size if size is None else size,
+        crop_fraction=stored.crop_fraction if fraction is None else fraction,
+        interpolation=asked.interpolation or stored.interpolation,
+    )
+
+
+def _precision(asked: Asked, config: Config, plan: Plan) -> str:
+    # fp16 is for GPUs; what was trained there can still be evaluated here
+    if asked.precision is None and config.trainer.precision == "16-mixed":
+        return "32-true" if plan.accelerator == "cpu" else "16-mixed"
+    return asked.precision or config.trainer.precision
+
+
+def _published(
+    read: Weights, preprocessing: Preprocessing, source: Source, asked: Asked
+) -> dict[str, Any] | None:
+    """What the file's publisher measured; `comparable`: on the same images in the same way."""
+    file = identify(read.source)
+    if file is None or file.top1 is None:
+        return None
+    same = (preprocessing, asked.flip, len(source)) == (Preprocessing(), False, IMAGENET_IMAGES)
+    return {
+        "name": file.name,
+        "top1": file.top1 / 100,
+        "top5": None if file.top5 is None else file.top5 / 100,
+        "measured_by": file.measured_by,
+        "comparable": same,
+    }

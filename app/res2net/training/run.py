@@ -30,7 +30,7 @@ from res2net.training.plan import make_plan
 from res2net.training.start import find_start, prepare
 from res2net.training.trainer import build_trainer
 from res2net.weights.catalog import resolve
-from res2net.weights.read import apply_weights, read_weights
+from res2net.weights.read import Weights, apply_weights, read_weights
 from res2net.zoo import create_model
 
 KEPT = "what was saved is kept: run.resume=auto goes on from there"
@@ -57,9 +57,9 @@ def train(config: Config) -> dict[str, Any]:
     train_source, val_source = open_data(config.data)
     num_classes = _num_classes(config, train_source)
     torch.manual_seed(config.run.seed)  # the initialisation; every rank draws the same
-    model = create_model(variant.name, num_classes=num_classes)
+    model = create_model(variant.name, num_classes=num_classes, drop_path=config.model.drop_path)
     if config.model.weights and start.checkpoint is None:
-        replaced = apply_weights(model, read_weights(resolve(config.model.weights, variant.name)))
+        replaced = apply_weights(model, _weights(config))
         say(replaced or f"weights: {config.model.weights}")
     for message in start.messages:
         say(message)
@@ -149,6 +149,12 @@ def train(config: Config) -> dict[str, Any]:
 def _names(classes: tuple[str, ...], outputs: int) -> list[str]:
     """A name for each output; those that the data do not use are called by their number."""
     return [*classes, *map(str, range(len(classes), outputs))]
+
+
+def _weights(config: Config) -> Weights:
+    """Those that a fresh run starts from; a backbone alone will do, as its head is replaced."""
+    file = resolve(config.model.weights, find_variant(config.model.name).name)
+    return read_weights(file, backbone_only=True)
 
 
 def _num_classes(config: Config, source: Source) -> int:

@@ -1,4 +1,4 @@
-"""The published files, as data, and how one of them comes into the cache.
+"""Published files by name, in the cache or fetched into it, and known again by their hashes.
 
 No file is in this repository. What is fetched is checked against the hash its publisher put into
 its name; where there is none, the sha256 of the first download is recorded beside the file and
@@ -8,176 +8,17 @@ holds from then on.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from res2net.errors import InputError, WorkError
 from res2net.files import download as transfer
 from res2net.files.atomic import atomic_write_text
 from res2net.files.runs import say
-from res2net.models.variants import VARIANTS, find_variant
-from res2net.weights.keymaps import Format
+from res2net.models.variants import find_variant
+from res2net.weights.published import CATALOG, PublishedFile
 
 DEFAULT = "in1k"
 """The name under which a variant's first published file is asked for."""
-
-_AUTHORS = "https://shanghuagao.oss-cn-beijing.aliyuncs.com/res2net"
-_TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-res2net"
-_HUGGING_FACE = "https://huggingface.co/timm"
-_OPENMMLAB = "https://download.openmmlab.com"
-_PADDLE = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph"
-
-_NON_COMMERCIAL = "CC BY-NC-SA 4.0 (no commercial use)"
-_NOT_STATED = f"not stated by who hosts them; the authors' own are {_NON_COMMERCIAL}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedFile:
-    """One published file of weights for ImageNet-1k."""
-
-    variant: str
-    source: str
-    """Who publishes it: with the variant its name, `source/variant`."""
-    format: Format
-    url: str
-    mirror: str | None = None
-    """Where the same file, bit for bit, can be had too."""
-    digest: str | None
-    """First hex digits of its sha256 as published in its name; None: none is published."""
-    file: str
-    """Its name in the cache."""
-    licence: str
-    top1: float | None = None
-    """Percent, as `measured_by` publishes it, crop 224 of 256."""
-    top5: float | None = None
-    """Percent."""
-    measured_by: str | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.source}/{self.variant}"
-
-
-def _authors() -> list[PublishedFile]:
-    """Sources: the table of the authors' README (errors; here 100 - error)."""
-    # variant, stem of the file name, hash, top-1, top-5; timm's copy has the first nine.
-    rows: tuple[tuple[str, str, str, float, float], ...] = (
-        ("res2net50_26w_4s", "res2net50_26w_4s", "06e79181", 77.99, 93.85),
-        ("res2net50_48w_2s", "res2net50_48w_2s", "afed724a", 77.32, 93.53),
-        ("res2net50_14w_8s", "res2net50_14w_8s", "6527dddc", 78.14, 93.86),
-        ("res2net50_26w_6s", "res2net50_26w_6s", "19041792", 78.58, 94.13),
-        ("res2net50_26w_8s", "res2net50_26w_8s", "2c7c9f12", 79.20, 94.37),
-        ("res2net101_26w_4s", "res2net101_26w_4s", "02a759a1", 79.19, 94.43),
-        ("res2next50", "res2next50_4s", "6ef7e7bf", 78.24, 93.91),
-        ("res2net_dla60", "res2net_dla60_4s", "d88db7f9", 78.47, 94.20),
-        ("res2next_dla60", "res2next_dla60_4s", "d327927b", 78.45, 94.14),
-        ("res2net50_v1b_26w_4s", "res2net50_v1b_26w_4s", "3cf99910", 80.27, 95.04),
-        ("res2net101_v1b_26w_4s", "res2net101_v1b_26w_4s", "0812c246", 81.23, 95.36),
-    )
-    return [
-        PublishedFile(
-            variant=variant,
-            source="official",
-            format="official",
-            url=f"{_AUTHORS}/{stem}-{digest}.pth",
-            mirror=None if "v1b" in variant else f"{_TIMM}/{stem}-{digest}.pth",
-            digest=digest,
-            file=f"{stem}-{digest}.pth",
-            licence=_NON_COMMERCIAL,
-            top1=top1,
-            top5=top5,
-            measured_by="authors",
-        )
-        for variant, stem, digest, top1, top5 in rows
-    ]
-
-
-def _timm() -> list[PublishedFile]:
-    """Source: timm's results on ImageNet, which the table of variants has."""
-    names = {
-        "res2net_dla60": "dla60_res2net",
-        "res2next_dla60": "dla60_res2next",
-        "res2net50_v1b_26w_4s": "res2net50d",
-        "res2net101_v1b_26w_4s": "res2net101d",
-    }
-    return [
-        PublishedFile(
-            variant=published.variant,
-            source="timm",
-            format="timm" if "dla" in published.variant else "official",
-            url=f"{_HUGGING_FACE}/{name}.in1k/resolve/main/model.safetensors",
-            digest=None,
-            file=f"{name}.in1k.safetensors",
-            licence=_NOT_STATED,
-            top1=VARIANTS[published.variant].top1,
-            top5=VARIANTS[published.variant].top5,
-            measured_by="timm",
-        )
-        for published in _authors()
-        for name in (names.get(published.variant, published.variant),)
-    ]
-
-
-def _openmmlab() -> list[PublishedFile]:
-    """Sources: mmpretrain's model index; mmdetection's configurations of Res2Net."""
-    rows: tuple[tuple[str, str, str, float, float], ...] = (
-        ("res2net50_14w_8s", "res2net50-w14-s8", "bc967bf1", 78.14, 93.85),
-        ("res2net50_26w_8s", "res2net50-w26-s8", "f547a94b", 79.20, 94.36),
-        ("res2net101_26w_4s", "res2net101-w26-s4", "870b6c36", 79.19, 94.44),
-    )
-    files = [
-        PublishedFile(
-            variant=variant,
-            source="mmpretrain",
-            format="mmpretrain",
-            url=f"{_OPENMMLAB}/mmclassification/v0/res2net/{file}",
-            digest=digest,
-            file=file,
-            licence=_NOT_STATED,
-            top1=top1,
-            top5=top5,
-            measured_by="mmpretrain",
-        )
-        for variant, stem, digest, top1, top5 in rows
-        for file in (f"{stem}_3rdparty_8xb32_in1k_20210927-{digest}.pth",)
-    ]
-    detector = "res2net101_v1d_26w_4s_mmdetv2-f0a600f9.pth"
-    files.append(
-        PublishedFile(
-            variant="res2net101_v1b_26w_4s",
-            source="mmdet",
-            format="mmdet",
-            url=f"{_OPENMMLAB}/pretrain/third_party/{detector}",
-            digest="f0a600f9",
-            file=detector,
-            licence=_NOT_STATED,
-        )
-    )
-    return files
-
-
-def _paddle() -> list[PublishedFile]:
-    """Source: PaddleClas's model zoo and its table of results (no distillation)."""
-    file = "Res2Net200_vd_26w_4s_pretrained.pdparams"
-    return [
-        PublishedFile(
-            variant="res2net200_vd_26w_4s",
-            source="paddle",
-            format="paddle",
-            url=f"{_PADDLE}/{file}",
-            digest=None,
-            file=file,
-            licence="Apache-2.0 (PaddleClas)",
-            top1=81.2,
-            measured_by="PaddleClas",
-        )
-    ]
-
-
-CATALOG: dict[str, PublishedFile] = {
-    published.name: published for published in (*_authors(), *_timm(), *_openmmlab(), *_paddle())
-}
-"""By name, for each variant the file to be taken by default first."""
 
 
 def cache_folder() -> Path:
@@ -264,13 +105,49 @@ def fetch(name_or_variant: str, *, cache: Path | None = None) -> Path:
         return transfer.download(published.mirror, target, digest=published.digest)
 
 
+def cached(published: PublishedFile, *, cache: Path | None = None) -> Path | None:
+    """Where the file lies in the cache, unchecked; None: it is not there."""
+    path = (cache or cache_folder()) / published.file
+    return path if path.is_file() else None
+
+
+def identify(path: str | os.PathLike[str], *, cache: Path | None = None) -> PublishedFile | None:
+    """Which published file this is, wherever it lies; None: none that is known.
+
+    It is one whose published hash its sha256 begins with, or, where none is published, one whose
+    hash was recorded in the cache when it was fetched. A file that was written anew, by `convert`
+    or by a run, is another.
+    """
+    file = Path(path)
+    suffixes = {Path(published.file).suffix for published in CATALOG.values()}
+    if file.suffix not in suffixes or not file.is_file():
+        return None
+    found = transfer.file_hash(file, "sha256")
+    folder = cache or cache_folder()
+    for published in CATALOG.values():
+        known = published.digest or _recorded(folder / published.file)
+        if known is not None and found.startswith(known):
+            return published
+    return None
+
+
 def _fetch_recorded(url: str, target: Path) -> Path:
     """As `download`, for a file whose publisher states no hash: that of the first one holds."""
-    record = target.with_name(target.name + ".sha256")
-    recorded = record.read_text().split()[0] if record.is_file() else None
+    recorded = _recorded(target)
     transfer.download(url, target, digest=recorded)
     if recorded is None:
         digest = transfer.file_hash(target, "sha256")
-        atomic_write_text(record, f"{digest}  {target.name}\n")
+        atomic_write_text(_record(target), f"{digest}  {target.name}\n")
         say(f"{target}: its publisher states no hash; recorded beside it: sha256 {digest}")
     return target
+
+
+def _recorded(target: Path) -> str | None:
+    """The hash recorded for a file of the cache, hexadecimal; None: there is no record."""
+    record = _record(target)
+    words = record.read_text().split() if record.is_file() else []
+    return words[0] if words else None
+
+
+def _record(target: Path) -> Path:
+    return target.with_name(target.name + ".sha256")

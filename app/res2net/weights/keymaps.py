@@ -1,7 +1,8 @@
 """The tables of `formats`: how each origin calls our modules. Facts only; nothing here computes.
 
 Sources: the keys of timm 1.0.31's networks, which are the authors'; mmpretrain 1.2.0 and
-mmdetection (issues 3699 and 4050) for OpenMMLab's; PaddleClas d178931, `res2net_vd.py`.
+mmdetection (issues 3699 and 4050) for OpenMMLab's; PaddleClas d178931, `res2net.py` and
+`res2net_vd.py`, and the files that its own networks write with PaddlePaddle 3.3.1.
 """
 
 from __future__ import annotations

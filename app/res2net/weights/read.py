@@ -19,8 +19,10 @@ from res2net import imagenet
 from res2net.errors import InputError
 from res2net.files.runs import SCHEMA, RunDirectory
 from res2net.models.head import Res2NetClassifier
+from res2net.models.variants import VARIANTS
 from res2net.preprocessing import Preprocessing
 from res2net.weights.formats import name_some, strip_wrappers, to_ours
+from res2net.weights.infer import infer_variant
 from res2net.weights.keymaps import Format
 from res2net.weights.pickles import read_paddle, read_torch
 
@@ -123,7 +125,8 @@ def fit_weights(
     the file lacks are too.
 
     Raises:
-        InputError: A tensor is missing, unexpected or of another shape.
+        InputError: A tensor is missing, unexpected or of another shape; or the weights are of
+            another variant with the same shapes.
     """
     expected = model.state_dict()
     given = dict(weights.state_dict)
@@ -158,7 +161,20 @@ def fit_weights(
             whose = f" (they are of {weights.model})"
         what = name_some(problems, between="; ")
         raise InputError(f"weights {weights.source!r} do not fit {name}{whose}: {what}")
+    _check_meaning(weights, model.variant)
     return given, announcement
+
+
+def _check_meaning(weights: Weights, variant: str) -> None:
+    """Refuse weights whose own blocks have these shapes and compute something else."""
+    meant = [weights.model]
+    if weights.model not in VARIANTS:
+        meant = [*infer_variant(weights.state_dict, format=weights.format)]
+    if variant in VARIANTS and meant and variant not in meant:
+        raise InputError(
+            f"weights {weights.source!r} do not fit {variant}: they are of {meant[0]}, whose "
+            "blocks have the same shapes, but pool and add in another way"
+        )
 
 
 def _resolve(path: Path, checkpoint: Literal["last", "best"]) -> Path:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from res2net.errors import InputError
-from res2net.files.atomic import atomic_write
+from res2net.files.atomic import atomic_write, new_file
 from res2net.files.runs import SCHEMA
 from res2net.weights.read import METADATA_KEY, Weights
 
@@ -45,7 +44,7 @@ def write_weights(
     Raises:
         InputError: Another suffix, something stands there already, or it cannot be written.
     """
-    target = check_destination(path)
+    target = new_file(path, SUFFIXES)
     # Views share memory with what is not written, and safetensors refuses them.
     tensors = {key: value.detach().contiguous() for key, value in state_dict.items()}
     try:
@@ -62,20 +61,3 @@ def write_weights(
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"destination {str(target)!r}: cannot be written ({reason})") from error
-
-
-def check_destination(path: str | os.PathLike[str]) -> Path:
-    """The path, if a file of weights can be made there.
-
-    Raises:
-        InputError: Another suffix than `SUFFIXES`, something stands there already, or no folder.
-    """
-    target = Path(path)
-    shown = f"destination {str(target)!r}"
-    if target.suffix not in SUFFIXES:
-        raise InputError(f"{shown}: the suffix says the form; choices: {', '.join(SUFFIXES)}")
-    if os.path.lexists(target):
-        raise InputError(f"{shown}: exists already and is never overwritten; choose another name")
-    if not target.parent.is_dir():
-        raise InputError(f"{shown}: there is no folder {str(target.parent)!r}; make it first")
-    return target

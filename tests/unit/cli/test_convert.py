@@ -123,6 +123,38 @@ def test_paddle_s_networks_must_be_named(tmp_path, tensors, capsys):
     assert read_weights(path).model == NAME
 
 
+def test_paddle_s_own_networks_are_known(tmp_path, capsys):
+    """The smaller of theirs, as PaddleClas names it: read, named, kept in our names only."""
+    source, path = tmp_path / "a.pdparams", tmp_path / "b.safetensors"
+    ours = create_model("Res2Net50_14w_8s", num_classes=2).state_dict()
+    arrays = {key: value.numpy() for key, value in from_ours(ours, "paddle").items()}
+    source.write_bytes(pickle.dumps(arrays))
+    assert main(["convert", str(source), str(path), "--to", "res2net"]) == 0
+    assert capsys.readouterr().out.startswith("res2net50_14w_8s_paddle: 896 tensors, paddle -> res")
+    assert read_weights(path).model == "res2net50_14w_8s_paddle"
+    for arguments in ([source], [path]):
+        message = refusal(capsys, *arguments, tmp_path / "c.pth", "--to", "official")
+        assert "res2net50_14w_8s_paddle pools and adds as PaddleClas does" in message
+        message = refusal(
+            capsys, *arguments, tmp_path / "c.pth", "--to", "timm", "--model", "res2net50_14w_8s"
+        )
+        assert "they are of res2net50_14w_8s_paddle" in message
+
+
+def test_the_authors_dla_gets_its_dead_projections_back(tmp_path, capsys):
+    ours = create_model("res2next_dla60", num_classes=2).state_dict()
+    first, timm, second = (tmp_path / name for name in ("a.pth", "b.pth", "c.pth"))
+    torch.save(from_ours(ours, "official"), first)
+    assert main(["convert", str(first), str(timm), "--to", "timm"]) == 0
+    assert main(["convert", str(timm), str(second), "--to", "official"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("res2next_dla60: 572 tensors, official -> timm")
+    assert lines[1].startswith("res2next_dla60: 590 tensors, timm -> official")
+    before, after = (torch.load(path, weights_only=True) for path in (first, second))
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
 def test_names_under_which_another_network_would_compute(tmp_path, source, monkeypatch, capsys):
     from res2net.weights import infer
 

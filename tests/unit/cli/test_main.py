@@ -1,6 +1,5 @@
 """What the command answers, where it prints it and with which exit code."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,11 +11,10 @@ import pytest
 
 from res2net.cli.main import VERBS, main
 from res2net.errors import InputError, WorkError
-from res2net.models.variants import ALIASES, VARIANTS
 
 COMMAND = [sys.executable, "-m", "res2net"]
 VERB_HELPS = [[name, "--help"] for name in VERBS if find_spec(f"res2net.cli.{name}")]
-VERB_LIST = "(verbs: train, test, predict, convert, models, doctor)"
+VERB_LIST = "(verbs: train, test, predict, features, convert, models, doctor)"
 
 
 @pytest.fixture(autouse=True)
@@ -194,71 +192,3 @@ def test_answers_quickly_and_without_torch(argv):
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5
-
-
-# --- models --------------------------------------------------------------------------------------
-
-
-def test_models_prints_every_variant_and_alias(capsys):
-    assert main(["models"]) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    for name in VARIANTS:
-        assert name in [row[0] for row in rows if len(row) > 3]
-    for alias, name in ALIASES.items():
-        assert [alias, name] in rows
-    assert [
-        "res2net50_26w_4s",
-        "25.70M",
-        "4.26G",
-        "224",
-        "1000",
-        "77.99%",
-        "93.86%",
-        "timm",
-    ] in rows
-    assert ["res2net20_cifar", "0.09M", "0.01G", "32", "10"] in rows
-    # CIFAR-100: no top-5 was published.
-    assert ["res2next29_6c24w_4s", "24.36M", "3.95G", "32", "100", "83.02%", "paper"] in rows
-
-
-def test_models_json_is_all_that_stands_on_stdout(capsys):
-    assert main(["models", "--json", "res2net50_26w_4s"]) == 0
-    assert json.loads(capsys.readouterr().out) == [
-        {
-            "name": "res2net50_26w_4s",
-            "parameters": 25_699_120,
-            "macs": 4_255_166_464,
-            "image_size": 224,
-            "num_classes": 1000,
-            "published": {"top1": 0.77994, "top5": 0.9386, "measured_by": "timm"},
-            "aliases": ["res2net50", "Res2Net50_26w_4s"],
-        }
-    ]
-
-
-def test_models_without_published_accuracy(capsys):
-    assert main(["models", "--json", "res2net20_cifar"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert row["published"] is None
-    assert main(["models", "--json", "res2next29_6c24w_4s"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert row["published"] == {"top1": 0.8302, "top5": None, "measured_by": "paper"}
-
-
-def test_models_matches_names_and_aliases(capsys):
-    assert main(["models", "--json", "*v1b*"]) == 0
-    names = [row["name"] for row in json.loads(capsys.readouterr().out)]
-    assert names == [name for name in VARIANTS if "v1b" in name]
-    assert main(["models", "--json", "res2net50d"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert row["name"] == "res2net50_v1b_26w_4s"
-
-
-def test_models_without_a_match_names_the_nearest(capsys):
-    assert main(["models", "res2next5"]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(
-        "error: 'res2next5': matches no variant and no alias; did you mean res2next50"
-    )
-    assert err.endswith(f"(variants: {', '.join(VARIANTS)})\n")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from res2net.cli import predict
+from res2net.cli import images as cli_images
 from res2net.cli.main import main
 from res2net.inference.predictor import Predictor
 from res2net.zoo import create_model
@@ -134,6 +134,13 @@ def test_two_forms_are_refused(run, images, capsys):
     assert "not allowed with" in capsys.readouterr().err
 
 
+def test_batches_of_one_on_the_cpu(run, images, expected, capsys):
+    assert main(["predict", run, "images", "--batch-size=1", "--device=cpu", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [each["source"] for each in printed] == images
+    close([each["score"] for each in printed], expected)
+
+
 # --- Images that cannot be read ------------------------------------------------------------------
 
 
@@ -163,7 +170,15 @@ def test_json_without_any_image_that_can_be_read(run, tmp_path, capsys):
     [
         (["images", "images/none.png"], "error: images/none.png: no such image or folder"),
         (["images", "empty"], "error: empty: no images in this folder"),
-        (["images", "--topk", "0"], "error: --topk 0: at least 1"),
+        (
+            ["images", "--topk", "0"],
+            "error: res2net predict: argument --topk: '0' is not a positive integer",
+        ),
+        (
+            ["images", "--batch-size", "0"],
+            "error: res2net predict: argument --batch-size: '0' is not a positive integer",
+        ),
+        (["images", "--device", "tpu"], "error: res2net predict: argument --device: invalid"),
     ],
 )
 def test_bad_input_is_told_before_the_model_is_opened(images, arguments, message, capsys):
@@ -187,33 +202,6 @@ def test_a_variant_with_weights(run, images, capsys):
     assert "--weights" in capsys.readouterr().err
 
 
-# --- Finding images ------------------------------------------------------------------------------
-
-
-def test_folders_are_searched_as_data_sets_are(tmp_path):
-    kept = ["a.png", "b.tiff", "c/d.JPEG", "c/e/f.webp", "linked/h.png"]
-    other = tmp_path / "elsewhere"
-    root = tmp_path / "root"
-    for name in [*kept, "c/notes.txt", ".hidden.png", ".git/g.png"]:
-        path = other / "h.png" if name.startswith("linked") else root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (root / "linked").symlink_to(other)
-    (root / "c/circle").symlink_to(root)
-    assert predict.find_images([str(root)]) == [str(root / name) for name in kept]
-
-
-def test_files_are_taken_as_given(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("z.unknown", "a.png"):
-        Path(name).touch()
-    assert predict.find_images(["z.unknown", "a.png", "z.unknown"]) == [
-        "z.unknown",
-        "a.png",
-        "z.unknown",
-    ]
-
-
 @pytest.mark.parametrize("form", ["--json", "--csv", None])
 def test_file_names_that_are_no_text(run, tmp_path, form, capsys):
     draw(tmp_path / "a.png")
@@ -232,7 +220,7 @@ def test_file_names_that_are_no_text(run, tmp_path, form, capsys):
 
 def test_progress_goes_to_a_terminal_on_stderr_only(run, images, capsys, monkeypatch):
     Path("images/broken.png").write_bytes(b"no image")
-    monkeypatch.setattr(predict, "PROGRESS_FROM", 3)
+    monkeypatch.setattr(cli_images, "PROGRESS_FROM", 3)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     assert main(["predict", run, "images", "--json"]) == 1

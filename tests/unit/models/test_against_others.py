@@ -1,4 +1,4 @@
-"""What timm and torchvision have as well: ResNets, squeeze and excitation, stochastic depth."""
+"""What timm and torchvision have as well: Res2Nets, ResNets, squeeze and excitation, drop path."""
 
 import re
 
@@ -6,6 +6,8 @@ import pytest
 import timm
 import torch
 import torchvision
+from PIL import Image
+from sklearn.datasets import load_sample_images
 from timm.layers import SEModule
 from timm.models.res2net import Bottle2neck as TimmBlock
 from torch import nn
@@ -13,8 +15,26 @@ from torch import nn
 from res2net.models.head import Res2NetClassifier
 from res2net.models.res2net import Res2Net
 from res2net.models.variants import VARIANTS
+from res2net.preprocessing import Preprocessing
+from res2net.weights.formats import from_ours, possible_targets, to_ours
 from res2net.zoo import create_model
 
+# timm's names, which are aliases of ours
+TIMM = (
+    "res2net50_26w_4s",
+    "res2net50_48w_2s",
+    "res2net50_14w_8s",
+    "res2net50_26w_6s",
+    "res2net50_26w_8s",
+    "res2net101_26w_4s",
+    "res2next50",
+    "res2net50d",
+    "res2net101d",
+    "dla60_res2net",
+    "dla60_res2next",
+)
+SIZES = (224, 233, 288)
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
 PARTS = (
     (r"^conv1\.", "backbone.stem.conv1."),
     (r"^bn1\.", "backbone.stem.bn1."),
@@ -58,6 +78,123 @@ def compare(judge, model, images, *, exact):
         assert torch.equal(logits, expected)
     assert (logits - expected).abs().max() <= 1e-4 * expected.std()
     return expected, logits
+
+
+def photographs(size, layout):
+    """Two, normalised: (2, 3, size, size)."""
+    preprocessing = Preprocessing(size)
+    transform = preprocessing.transform()
+    pixels = [transform(Image.fromarray(image)) for image in load_sample_images().images]
+    return preprocessing.normalise(torch.stack(pixels)).contiguous(memory_format=layout)
+
+
+def norms(model):
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def pair_on_the_same_weights(name, layout):
+    """timm's network and ours; their norms will take a batch's statistics as they are."""
+    torch.manual_seed(0)
+    judge = timm.create_model(name, pretrained=False)
+    for module in norms(judge):  # timm starts some from 0, which would hide what comes before
+        module.weight.data.uniform_(0.5, 1.5)
+        module.bias.data.uniform_(-0.5, 0.5)
+    if name.startswith("dla"):
+        for module in judge.modules():
+            if isinstance(module, nn.MaxPool2d):
+                module.ceil_mode = True  # timm's rounds down and fails at odd sizes
+    model = create_model(name)
+    model.load_state_dict(to_ours(judge.state_dict())[0], strict=True)
+    for module in (*norms(judge), *norms(model)):
+        module.momentum = None
+    return judge.to(memory_format=layout), model.to(memory_format=layout)
+
+
+def hold_to(expected, logits, *, exact):
+    assert expected.isfinite().all()
+    assert expected.std() > 0.1
+    if exact:
+        assert torch.equal(logits, expected)
+    assert (logits - expected).abs().max() <= 1e-4 * expected.std()
+
+
+def compare_training(judge, model, images, *, exact):
+    """Logits, gradients, and the statistics that the norms keep."""
+    expected, logits = judge.train()(images), model.train()(images)
+    hold_to(expected, logits, exact=exact)
+    upstream = torch.randn_like(logits)
+    expected.backward(upstream)
+    logits.backward(upstream)
+    gradients, _ = to_ours({key: value.grad for key, value in judge.named_parameters()})
+    parameters = dict(model.named_parameters())
+    assert parameters.keys() == gradients.keys()
+    for key, parameter in parameters.items():
+        largest = gradients[key].abs().max()
+        assert largest.isfinite() and largest > 0, key
+        assert (parameter.grad - gradients[key]).abs().max() <= 1e-4 * largest, key
+    tensors, _ = to_ours(judge.state_dict())
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, tensors[key]), key
+
+
+def compare_evaluation(judge, model, images, *, exact):
+    with torch.inference_mode():
+        hold_to(judge.eval()(images), model.eval()(images), exact=exact)
+
+
+# A linear layer sums in another order than DLA's classifier there, a 1x1 convolution.
+def is_exact(name):
+    return not name.startswith("dla")
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"), [(name, LAYOUTS[index % 2]) for index, name in enumerate(TIMM)], ids=str
+)
+def test_networks_compute_what_timm_s_do(name, layout):
+    judge, model = pair_on_the_same_weights(name, layout)
+    exact = is_exact(name)
+    compare_training(judge, model, photographs(224, layout), exact=exact)
+    for size in SIZES:
+        compare_evaluation(judge, model, photographs(size, layout)[:1], exact=exact)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", TIMM)
+def test_networks_compute_what_timm_s_do_at_any_size_in_any_layout(name, size, layout):
+    judge, model = pair_on_the_same_weights(name, layout)
+    images = photographs(size, layout)
+    compare_training(judge, model, images, exact=is_exact(name))
+    compare_evaluation(judge, model, images, exact=is_exact(name))
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_conversions_there_and_back_change_no_bit(name):
+    with torch.device("meta"):
+        shapes = timm.create_model(name, pretrained=False).state_dict()
+    theirs = {}
+    for index, (key, value) in enumerate(shapes.items()):  # no two alike, nor two rows of one
+        numbers = torch.arange(value.numel(), dtype=value.dtype).view(value.shape)
+        theirs[key] = numbers + index
+    ours, _ = to_ours(theirs)
+    assert_same(from_ours(ours, "timm"), theirs)
+    targets = possible_targets(ours)
+    dla = name.startswith("dla")
+    assert set(targets) >= {"official", "timm"} | (set() if dla else {"mmpretrain", "paddle"})
+    assert ("mmdet" in targets) == name.endswith("d")
+    for target in targets:
+        back, _ = to_ours(from_ours(ours, target))
+        if target == "paddle":  # whose norms count no batches
+            assert_same(back, {k: v for k, v in ours.items() if "num_batches" not in k})
+        else:
+            assert_same(back, ours)
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key].dtype == value.dtype and torch.equal(found[key], value), key
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet101", "resnext50_32x4d"])

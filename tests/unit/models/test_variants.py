@@ -38,6 +38,10 @@ PUBLISHED = {
     "res2net50_v1b_26w_4s": ("25.718", "4.495"),
     "res2net101_v1b_26w_4s": ("45.226", "8.307"),
     "res2net152_v1b_26w_4s": ("61.294", "12.118"),
+    "res2net50_26w_4s_paddle": ("25.699", "4.255"),
+    "res2net50_14w_8s_paddle": ("25.060", "4.179"),
+    "res2net50_vd_26w_4s": ("25.718", "4.495"),
+    "res2net101_vd_26w_4s": ("45.226", "8.307"),
     "res2net200_vd_26w_4s": ("76.216", "15.706"),
     "res2net_dla60": ("20.848", "4.123"),
     "res2next_dla60": ("17.033", "3.459"),
@@ -116,6 +120,32 @@ def test_squeeze_and_excitation_adds_two_layers_to_each_block(name):
     assert variant.parameters == plain.parameters + added
 
 
+# PaddleClas's network -> the authors' with the same tensors.
+PADDLE = {
+    "res2net50_26w_4s_paddle": "res2net50_26w_4s",
+    "res2net50_14w_8s_paddle": "res2net50_14w_8s",
+    "res2net50_vd_26w_4s": "res2net50_v1b_26w_4s",
+    "res2net101_vd_26w_4s": "res2net101_v1b_26w_4s",
+    "res2net200_vd_26w_4s": None,
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_who_pools_and_adds_as_paddle(name):
+    variant = VARIANTS[name]
+    theirs = name in PADDLE
+    assert variant.stride_1_first_as_normal == theirs
+    assert variant.pool_count_include_pad != theirs
+    assert (variant.measured_by or "").startswith("PaddleClas") == theirs
+    if PADDLE.get(name):
+        with torch.device("meta"):
+            model, twin = create_model(name), create_model(PADDLE[name])
+        assert list(model.state_dict()) == list(twin.state_dict())
+        first, second = (m.backbone.stages for m in (model, twin))
+        assert (first[0][0].kind, second[0][0].kind) == ("normal", "stage")
+        assert [stage[0].kind for stage in first[1:]] == ["stage"] * 3
+
+
 def test_first_blocks_are_whole_or_split():
     with torch.device("meta"):
         whole = create_model("res2next29_8c25w_4s").backbone.stages
@@ -162,8 +192,11 @@ def test_aliases_lead_to_variants_and_hide_none():
         ("res2net50-w14-s8_3rdparty_8xb32_in1k", "res2net50_14w_8s"),  # mmpretrain's
         ("res2net50-w26-s8_3rdparty_8xb32_in1k", "res2net50_26w_8s"),
         ("res2net101-w26-s4_3rdparty_8xb32_in1k", "res2net101_26w_4s"),
-        ("Res2Net50_14w_8s", "res2net50_14w_8s"),  # PaddleClas's
-        ("Res2Net101_vd_26w_4s", "res2net101_v1b_26w_4s"),
+        ("Res2Net50_26w_4s", "res2net50_26w_4s_paddle"),  # PaddleClas's
+        ("Res2Net50_14w_8s", "res2net50_14w_8s_paddle"),
+        ("Res2Net50_vd_26w_4s", "res2net50_vd_26w_4s"),
+        ("Res2Net101_vd_26w_4s", "res2net101_vd_26w_4s"),
+        ("Res2Net200_vd_26w_4s", "res2net200_vd_26w_4s"),
     ],
 )
 def test_names_of_others(alias, name):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from res2net.errors import InputError
-from res2net.weights.read import Weights, apply_weights
+from res2net.weights.read import Weights, apply_weights, fit_weights
 from res2net.zoo import create_model
 
 NAME = "res2net20_cifar"
@@ -71,6 +71,38 @@ def test_head_of_other_width_is_a_misfit_whatever_the_number_of_classes(tensors)
     tensors["head.fc.weight"] = torch.ones(10, 64)
     with pytest.raises(InputError, match=r"head\.fc\.weight is \(10, 64\), not \(3, 128\)"):
         apply_weights(create_model(NAME, num_classes=3), given(tensors))
+
+
+def paddle_twins(format, model=None):
+    with torch.device("meta"):
+        tensors = create_model("res2net50_26w_4s").state_dict()
+    return Weights(tensors, model, 1000, None, None, None, "a.pth", format)
+
+
+@pytest.mark.parametrize(
+    ("format", "model", "whose", "other"),
+    [
+        ("paddle", None, "res2net50_26w_4s_paddle", "res2net50_26w_4s"),
+        ("official", None, "res2net50_26w_4s", "res2net50_26w_4s_paddle"),
+        ("res2net", "res2net50_26w_4s", "res2net50_26w_4s", "res2net50_26w_4s_paddle"),
+    ],
+)
+def test_weights_that_would_compute_something_else(format, model, whose, other):
+    weights = paddle_twins(format, model)
+    with torch.device("meta"):
+        assert fit_weights(create_model(whose), weights)[1] is None
+        with pytest.raises(InputError) as caught:
+            fit_weights(create_model(other), weights)
+    assert str(caught.value) == (
+        f"weights 'a.pth' do not fit {other}: they are of {whose}, whose blocks have the same "
+        "shapes, but pool and add in another way"
+    )
+
+
+def test_weights_that_do_not_say_how_their_blocks_pool_fit_both():
+    for name in ("res2net50_26w_4s", "res2net50_26w_4s_paddle"):
+        with torch.device("meta"):
+            assert fit_weights(create_model(name), paddle_twins("res2net"))[1] is None
 
 
 def test_weights_of_another_variant_name_both_and_some_keys():

@@ -1,4 +1,4 @@
-"""The table of published files, and fetching against a server on this machine that misbehaves."""
+"""Published files by name, and fetching against a server on this machine that misbehaves."""
 
 import hashlib
 import re
@@ -13,8 +13,15 @@ import pytest
 
 from res2net.errors import InputError, WorkError
 from res2net.files import download as transfer
-from res2net.models.variants import VARIANTS
-from res2net.weights.catalog import CATALOG, cache_folder, fetch, find_published, resolve
+from res2net.weights.catalog import (
+    cache_folder,
+    cached,
+    fetch,
+    find_published,
+    identify,
+    resolve,
+)
+from res2net.weights.published import CATALOG
 
 CONTENT = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -93,37 +100,7 @@ def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
 
 
-# --- The table ------------------------------------------------------------------------------------
-
-
-def test_the_published_hashes_stand_in_the_names():
-    for published in CATALOG.values():
-        found = re.search(r"-([0-9a-f]{8})\.pth$", published.url)
-        assert published.digest == (found and found.group(1)), published.name
-        assert published.url.startswith("https://")
-        assert published.variant in VARIANTS
-        if published.mirror is not None:
-            assert published.mirror.rpartition("/")[2] == published.url.rpartition("/")[2]
-    assert len({published.file for published in CATALOG.values()}) == len(CATALOG)
-
-
-def test_what_is_published_by_whom():
-    sources = [published.source for published in CATALOG.values()]
-    assert {source: sources.count(source) for source in dict.fromkeys(sources)} == {
-        "official": 11,
-        "timm": 11,
-        "mmpretrain": 3,
-        "mmdet": 1,
-        "paddle": 1,
-    }
-    assert sum(published.mirror is not None for published in CATALOG.values()) == 9
-    for published in CATALOG.values():
-        if published.source == "timm":
-            assert VARIANTS[published.variant].measured_by == "timm"
-        # Nobody publishes an accuracy without saying whose, and all measure nearly the same.
-        assert (published.top1 is None) == (published.measured_by is None)
-        if published.top1 is not None and published.source != "paddle":
-            assert abs(published.top1 - VARIANTS[published.variant].top1) < 0.3
+# --- Names ---------------------------------------------------------------------------------------
 
 
 def test_names():
@@ -174,6 +151,55 @@ def test_what_a_user_may_call_weights(server, publish, cache, tmp_path, monkeypa
     (tmp_path / "in1k").touch()
     assert resolve("in1k", "res2net50") == Path("in1k")  # a file comes before a name
     assert resolve(tmp_path / "in1k", "res2net50") == tmp_path / "in1k"
+
+
+# --- Which file it is -----------------------------------------------------------------------------
+
+
+def test_a_published_file_is_known_by_its_hash_wherever_it_lies(publish, cache, tmp_path):
+    publish("whole")
+    copy = tmp_path / "mine.pth"
+    copy.write_bytes(CONTENT)
+    assert identify(copy).name == identify(str(copy)).name == PINNED
+    copy.write_bytes(CONTENT[:-1])  # cut short, or written anew
+    assert identify(copy) is None
+
+
+def test_without_a_published_hash_a_file_is_known_by_the_recorded_one(publish, cache, tmp_path):
+    file = publish("whole", name=UNPINNED)
+    copy = tmp_path / "mine.safetensors"
+    copy.write_bytes(CONTENT)
+    assert identify(copy) is None  # its name says nothing, nor would it in the cache
+    cache.mkdir()
+    (cache / file).write_bytes(CONTENT)
+    assert identify(cache / file) is None
+    assert fetch(UNPINNED) == cache / file
+    assert identify(cache / file).name == identify(copy).name == UNPINNED
+    assert identify(cache / file, cache=tmp_path) is None  # another cache has no record
+    (cache / file).write_bytes(b"another")
+    assert identify(cache / file) is None
+    (cache / f"{file}.sha256").write_text("")
+    assert identify(copy) is None
+
+
+def test_what_no_published_file_can_be_is_not_read(publish, cache, tmp_path, monkeypatch):
+    publish("whole")
+    monkeypatch.setattr(transfer, "file_hash", None)
+    checkpoint = tmp_path / "last.ckpt"
+    checkpoint.write_bytes(CONTENT)
+    for path in (checkpoint, tmp_path, tmp_path / "missing.pth"):
+        assert identify(path) is None
+
+
+def test_what_lies_in_the_cache(publish, cache, tmp_path):
+    publish("whole")
+    assert cached(CATALOG[PINNED]) is None
+    path = fetch(PINNED)
+    assert cached(CATALOG[PINNED]) == path
+    assert cached(CATALOG[PINNED], cache=tmp_path) is None
+
+
+# --- Failures -------------------------------------------------------------------------------------
 
 
 FAILURES = {

@@ -1,0 +1,81 @@
+"""The features of images: what the backbone has seen of them, before any classifier."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from res2net.inference.images import ImageLike, OnUnreadable
+from res2net.inference.opened import BATCH_SIZE, Device, OpenedModel
+
+
+class FeatureExtractor:
+    """Opens a model once and gives the pooled features of images; may be shared between threads.
+
+    The features are what the classifier's linear layer gets: the last stage's map, averaged over
+    its positions. Images are handled as by `Predictor`.
+
+    Attributes:
+        model: The network in evaluation mode, on `device`.
+        preprocessing: Of the weights; the published 256/224 where they name none.
+        num_features: C, the numbers of one image.
+        device: Where it runs.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        checkpoint: Literal["last", "best"] = "last",
+        device: Device = "auto",
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        """Arguments and errors are those of `OpenedModel`."""
+        self._opened = OpenedModel(
+            model, weights=weights, checkpoint=checkpoint, device=device, batch_size=batch_size
+        )
+        self.model = self._opened.network
+        self.preprocessing = self._opened.preprocessing
+        self.num_features = self.model.head.fc.in_features
+        self.device = self._opened.device
+
+    def __call__(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
+        """Features float32 (N, C), one row an image, in order; N is 1 for one `ImageLike`.
+
+        Raises:
+            InputError: An image cannot be read; it is named.
+            WorkError: The network's output is not finite, or the device's memory too small.
+        """
+        none = np.empty((0, self.num_features), np.float32)
+        return np.concatenate([none, *(rows for _, rows in self.stream(images))])
+
+    def stream(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        on_unreadable: OnUnreadable = None,
+    ) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+        """Batch by batch in order, for any number of images: sources, features float32 (N, C).
+
+        A source is the image's path, or which image of the call it was.
+
+        Args:
+            images: Taken from the iterable as they are needed; a few batches of them are held.
+            on_unreadable: Told of an image that cannot be read, which is then left out. None:
+                raise.
+
+        Raises:
+            InputError, WorkError: As in a call.
+        """
+        batches = self._opened.stream(images, self._pool, on_unreadable=on_unreadable)
+        return ((sources, features.numpy()) for sources, features in batches)
+
+    def _pool(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, S, S) -> (N, C), as in `ClassificationHead`."""
+        return F.adaptive_avg_pool2d(self.model.forward_features(images), 1).flatten(1)

@@ -1,0 +1,128 @@
+"""A network of any origin, opened to be used on images: what every use of it shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from res2net import imagenet
+from res2net.errors import InputError, WorkError
+from res2net.inference.images import ImageLike, OnUnreadable, name_images, read_batches
+from res2net.preprocessing import Preprocessing
+from res2net.zoo import open_model
+
+Device = Literal["auto", "cpu", "cuda"]
+
+BATCH_SIZE = 32
+
+
+class OpenedModel:
+    """A network in evaluation mode on its device; may be shared between threads.
+
+    Attributes:
+        network: In evaluation mode, on `device`.
+        preprocessing: Of the weights; the published 256/224 where they name none.
+        class_names: One for each class: English for ImageNet's, the index where none are known.
+        device: Where it runs.
+        batch_size: Images of one pass.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        weights: str | os.PathLike[str] | None,
+        checkpoint: Literal["last", "best"],
+        device: Device,
+        batch_size: int,
+    ) -> None:
+        """Read the weights and put the network on the device.
+
+        Args:
+            model: A run directory, a checkpoint or weights file, or a variant with `weights`.
+            weights: A run directory or a file, for a variant.
+            checkpoint: Which file of a run directory.
+            device: `auto` takes the first CUDA device where there is one.
+            batch_size: Images of one pass.
+
+        Raises:
+            InputError: There is no such model or device, the weights cannot be read or do not fit,
+                a variant was given without weights, or `batch_size` is below 1.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size}: at least 1")
+        self.batch_size = batch_size
+        self.device = _find_device(device)
+        what = model if isinstance(model, str) else Path(model)
+        network, read = open_model(what, weights=weights, checkpoint=checkpoint)
+        if read is None:
+            raise InputError(
+                f"model {os.fspath(model)!r}: a variant without weights answers at random; give "
+                "weights as well (--weights), or a run directory or a weights file instead"
+            )
+        self.network = network.to(self.device).eval()
+        self.preprocessing = read.preprocessing or Preprocessing()
+        names = read.class_names or tuple(map(str, range(network.num_classes)))
+        self.class_names = imagenet.readable(names)
+        self._transform = self.preprocessing.transform()
+
+    def stream(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        function: Callable[[torch.Tensor], torch.Tensor],
+        *,
+        on_unreadable: OnUnreadable = None,
+    ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+        """Batch by batch in order: the images' names, and `function` of them as float32 on the CPU.
+
+        Args:
+            images: One, or any number; taken as they are needed, a few batches are held.
+            function: Normalised images (N, 3, S, S) on `device` -> (N, K), by the network.
+            on_unreadable: See `OnUnreadable`.
+
+        Raises:
+            InputError: An image cannot be read; it is named.
+            WorkError: The function's output is not finite, or the device's memory too small.
+        """
+        for names, pixels in read_batches(
+            name_images(images),
+            self._transform,
+            batch_size=self.batch_size,
+            on_unreadable=on_unreadable,
+        ):
+            output = self._apply(function, pixels)  # (N, K)
+            finite = output.isfinite().all(dim=1)
+            if not finite.all():
+                raise WorkError(
+                    f"{names[int(finite.int().argmin())]}: the network's output is not finite, so "
+                    "its training diverged or its weights are damaged; take another checkpoint"
+                )
+            yield names, output
+
+    def _apply(
+        self, function: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor
+    ) -> torch.Tensor:
+        """Pixels: uint8 (N, 3, S, S)."""
+        try:
+            with torch.inference_mode():
+                return function(self.preprocessing.normalise(pixels.to(self.device))).float().cpu()
+        except torch.OutOfMemoryError as error:
+            raise WorkError(
+                f"batch_size={self.batch_size}: too many images for the memory of {self.device}; "
+                "take fewer (--batch-size)"
+            ) from error
+
+
+def _find_device(name: str) -> torch.device:
+    choices = ("auto", "cpu", "cuda")
+    if name not in choices:
+        raise InputError(f"device {name!r}: none of {', '.join(choices)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda': PyTorch finds no CUDA device here; take auto or cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

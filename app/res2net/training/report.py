@@ -1,0 +1,150 @@
+"""What an evaluation says beyond one number: by class, what is taken for what, by other labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from res2net import imagenet
+from res2net.files.atomic import atomic_write, atomic_write_text
+
+NAMED = 40
+"""More classes are not named in the picture: the letters would run into each other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The labels of a data set and what a network said of its images."""
+
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    """int64 (images,)."""
+    predicted: np.ndarray
+    """int64 (images, k), likeliest first."""
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """One row for each class that has images: how many, and which share of them was right."""
+        hits = self.predicted == self.labels[:, None]
+        count = len(self.class_names)
+        images = np.bincount(self.labels, minlength=count)
+        top1 = np.bincount(self.labels[hits[:, 0]], minlength=count)
+        top5 = np.bincount(self.labels[hits.any(axis=1)], minlength=count)
+        readable = imagenet.readable(self.class_names)
+        return [
+            {
+                "index": index,
+                "class": self.class_names[index],
+                "name": readable[index],
+                "images": int(images[index]),
+                "top1": top1[index] / images[index],
+                "top5": top5[index] / images[index] if count > self.predicted.shape[1] else None,
+            }
+            for index in np.flatnonzero(images).tolist()
+        ]
+
+    def confusions(self, most: int) -> list[dict[str, Any]]:
+        """The pairs (class, what it was taken for) that occur most often, at most `most`."""
+        wrong = self.predicted[:, 0] != self.labels
+        pairs = np.stack([self.labels[wrong], self.predicted[wrong, 0]], axis=1)
+        found, counts = np.unique(pairs, axis=0, return_counts=True)
+        images = np.bincount(self.labels, minlength=len(self.class_names))
+        names = imagenet.readable(self.class_names)
+        return [
+            {
+                "class": names[true],
+                "taken_for": names[said],
+                "images": int(counts[place]),
+                "share": counts[place] / images[true],
+            }
+            for place in np.argsort(-counts, kind="stable")[:most]
+            for true, said in [found[place]]
+        ]
+
+    def matrix(self) -> np.ndarray:
+        """int64 (classes, classes): images of the row's class taken for the column's."""
+        count = len(self.class_names)
+        cells = self.labels * count + self.predicted[:, 0]
+        return np.bincount(cells, minlength=count * count).reshape(count, count)
+
+    def against(self, valid: Sequence[Sequence[int]]) -> tuple[float, int]:
+        """Top-1 by labels of which an image may have several, and how many images have any.
+
+        Source: Beyer et al., Are we done with ImageNet?, arXiv 2006.07159, section 4.
+        """
+        right = [said in labels for said, labels in zip(self.predicted[:, 0], valid, strict=True)]
+        counted = [bool(labels) for labels in valid]
+        images = sum(counted)
+        return (sum(right) / images if images else 0.0), images
+
+    def write_per_class(self, path: Path) -> None:
+        """CSV, worst class first; accuracies as fractions. Raises OSError."""
+        rows = sorted(self.per_class(), key=lambda row: row["top1"])
+        stream = io.StringIO()
+        writer = csv.DictWriter(
+            stream, ["index", "class", "name", "images", "top1", "top5"], lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write_text(path, stream.getvalue())
+
+    def draw_confusion(self, path: Path, title: str) -> None:
+        """PNG: each row the share of a class's images by what they were taken for. Raises OSError.
+
+        Classes without images are left out; more than `NAMED` are numbered instead of named.
+        """
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.colors import PowerNorm
+        from matplotlib.figure import Figure
+
+        matrix = self.matrix()
+        kept = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
+        matrix = matrix[np.ix_(kept, kept)]
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        named = len(kept) <= NAMED
+        names = [imagenet.readable(self.class_names)[index] for index in kept]
+
+        inches = float(np.clip(0.32 * len(kept), 4.5, 11.0))
+        figure = Figure(figsize=(inches + 2, inches + 1), dpi=120, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        image = axes.imshow(
+            100 * shares,
+            cmap="Blues",
+            norm=PowerNorm(0.5, vmin=0, vmax=100),  # a few per cent are to be seen
+            interpolation="nearest",
+            aspect="equal",
+        )
+        axes.set_title(title, fontsize=10, loc="left", parse_math=False)
+        axes.set_xlabel("taken for")
+        axes.set_ylabel("class")
+        if named:
+            places = range(len(kept))
+            axes.set_xticks(places, names, rotation=90, fontsize=8, parse_math=False)
+            axes.set_yticks(places, names, fontsize=8, parse_math=False)
+        else:
+            places = range(0, len(kept), -(-len(kept) // 10))
+            axes.set_xticks(places, kept[:: places.step].tolist())
+            axes.set_yticks(places, kept[:: places.step].tolist())
+        if len(kept) <= 20:
+            for row, column in np.argwhere(matrix):
+                axes.text(
+                    column,
+                    row,
+                    f"{100 * shares[row, column]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if shares[row, column] > 0.3 else "#333333",
+                )
+        bar = figure.colorbar(image, ax=axes, shrink=0.8)
+        bar.set_label("% of the class's images")
+        stream = io.BytesIO()
+        canvas.print_png(stream)
+        with atomic_write(path) as file:
+            file.write(stream.getvalue())
