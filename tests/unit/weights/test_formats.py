@@ -102,20 +102,6 @@ def timm_model(name: str) -> torch.nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", ["res2net50_26w_4s", "res2next50", "res2net50d"])
-def test_logits_are_timm_s_to_the_bit(name):
-    judge = timm_model(name)
-    model = create_model(name).eval()
-    model.load_state_dict(to_ours(judge.state_dict())[0])
-    images = torch.randn(2, 3, 97, 97)
-    with torch.inference_mode():
-        expected = judge(images)
-        logits = model(images)
-    assert expected.isfinite().all()
-    assert expected.std() > 0
-    assert torch.equal(logits, expected)
-
-
 def test_paddle_s_flags_are_another_network_on_the_same_weights():
     torch.manual_seed(0)
     images = torch.randn(1, 3, 33, 33)
