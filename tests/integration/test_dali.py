@@ -74,7 +74,7 @@ def source(request: pytest.FixtureRequest) -> Source:
 def test_a_batch_is_uint8_in_channels_last_with_int64_labels(
     source: Source, augmentation: Augmentation | None
 ) -> None:
-    order = TrainOrder(23, seed=0, batch_size=4)
+    order = TrainOrder(count=23, seed=0, batch_size=4)
     stream = Stream(source, order, preprocessing=Preprocessing(18), augmentation=augmentation)
     images, labels = next(stream)
     assert images.shape == (4, 3, 18, 18) and images.dtype == torch.uint8
@@ -95,7 +95,7 @@ def test_evaluation_gives_each_label_once_and_pads_with_minus_one(source: Source
 
 
 def test_a_stream_starts_at_any_position_and_knows_where_it_is(source: Source) -> None:
-    order = TrainOrder(23, seed=3, batch_size=2, world_size=2, rank=1)
+    order = TrainOrder(count=23, seed=3, batch_size=2, world_size=2, rank=1)
     assert order.batches == 5
     for start in (0, 2, 4, 5, 13):
         stream = Stream(source, order, preprocessing=Preprocessing(18), start=start)
@@ -115,7 +115,7 @@ def test_a_padded_crop_is_a_true_window_and_flips_come_at_the_given_rate() -> No
     padded = np.pad(pixels, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     stream = Stream(
         array_source(pixels.astype(np.uint8)),
-        TrainOrder(20, seed=0, batch_size=20),
+        TrainOrder(count=20, seed=0, batch_size=20),
         preprocessing=Preprocessing(size, 1.0),
         augmentation=Augmentation(crop="pad", pad=pad, flip=0.3),
         seed=5,
@@ -150,7 +150,7 @@ def test_a_random_resized_crop_keeps_the_size_and_the_bounds(kind: str, tmp_path
         source = open_folder(str(tmp_path))
     stream = Stream(
         source,
-        TrainOrder(2, seed=0, batch_size=2),
+        TrainOrder(count=2, seed=0, batch_size=2),
         preprocessing=Preprocessing(size),
         augmentation=Augmentation(area=(0.2, 0.6), ratio=(0.5, 2.0)),
         seed=1,
@@ -179,7 +179,7 @@ def test_crop_none_is_the_evaluation_crop(source: Source) -> None:
 
 def test_the_seed_decides_the_augmentation(source: Source) -> None:
     def images(seed: int) -> torch.Tensor:
-        order = TrainOrder(23, seed=0, batch_size=8)
+        order = TrainOrder(count=23, seed=0, batch_size=8)
         stream = Stream(
             source,
             order,
@@ -207,7 +207,7 @@ def through_a_file(state: dict) -> dict:
 def test_a_resumed_stream_gives_exactly_the_batches_that_would_have_come(
     source: Source, crop: str
 ) -> None:
-    order = TrainOrder(23, seed=1, batch_size=2, world_size=2, rank=1)
+    order = TrainOrder(count=23, seed=1, batch_size=2, world_size=2, rank=1)
     assert order.batches == 5
 
     def stream(state: dict | None = None) -> Stream:
@@ -247,7 +247,7 @@ def test_a_truncated_file_stops_the_stream_at_its_batch_and_is_named(
     for number in range(16):
         (tmp_path / f"{number:02d}").mkdir()
         image(40, 50, number).save(tmp_path / f"{number:02d}" / "a.jpg", quality=90)
-    order = TrainOrder(16, seed=0, batch_size=2)
+    order = TrainOrder(count=16, seed=0, batch_size=2)
     bad = tmp_path / f"{order.batch(broken)[1]:02d}" / "a.jpg"
     os.truncate(bad, bad.stat().st_size // 2)
 

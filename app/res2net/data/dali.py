@@ -19,7 +19,7 @@ from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from res2net.data.order import PADDING
-from res2net.data.sources import ArraySource, Source
+from res2net.data.sources import Source
 from res2net.errors import WorkError
 from res2net.preprocessing import Preprocessing
 
@@ -132,10 +132,7 @@ class Stream:
         indices = self.order.batch(self.base + info.iteration)
         labels = np.where(indices == PADDING, PADDING, self.source.labels[indices])
         indices = np.where(indices == PADDING, 0, indices)  # any image: its label masks it
-        if isinstance(self.source, ArraySource):
-            return self.source.pixels(indices), labels
-        paths = (os.fsencode(self.source.path(int(index))) for index in indices)
-        return [np.frombuffer(path, dtype=np.uint8) for path in paths], labels
+        return self.source.read(indices), labels
 
     def _load(
         self,
@@ -148,7 +145,7 @@ class Stream:
         size = preprocessing.image_size
         interpolation = INTERPOLATION[preprocessing.interpolation]
         crop = augmentation.crop if augmentation else "none"
-        arrays = isinstance(self.source, ArraySource)
+        arrays = self.source.holds == "pixels"
         if augmentation and crop == "random_resized":
             window: dict[str, Any] = {
                 "random_area": list(augmentation.area),
@@ -181,7 +178,7 @@ class Stream:
 
     def _explain(self, error: RuntimeError) -> Exception:
         """The files of the batch that DALI could not decode, or the error itself."""
-        if isinstance(self.source, ArraySource):
+        if self.source.holds == "pixels":
             return error
         # prefetching may meet a bad file some batches before its own turn
         ahead = range(self.position, self.position + PREFETCH + 2)

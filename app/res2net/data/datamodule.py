@@ -88,8 +88,8 @@ class ImageDataModule(L.LightningDataModule):
         assert self.train is not None and self.trainer is not None
         world = self.trainer.world_size
         order = TrainOrder(
-            len(self.train),
-            self.seed,
+            count=len(self.train),
+            seed=self.seed,
             batch_size=self.global_batch_size // (world * self.accumulate),
             world_size=world,
             rank=self.trainer.global_rank,

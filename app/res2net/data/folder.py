@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class FolderSource:
     _paths: bytes = field(repr=False)
     _starts: np.ndarray = field(repr=False)
     _ends: np.ndarray = field(repr=False)
+    holds: ClassVar[Literal["paths"]] = "paths"
 
     @classmethod
     def of_files(
@@ -70,6 +72,11 @@ class FolderSource:
     def name(self, index: int) -> str:
         """What messages call an image: its path."""
         return self.path(index)
+
+    def read(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Indices (n,) -> the paths as uint8 (bytes,)."""
+        paths = (os.fsencode(self.path(int(index))) for index in indices)
+        return [np.frombuffer(path, dtype=np.uint8) for path in paths]
 
     def subset(self, indices: np.ndarray) -> FolderSource:
         """The images of `indices` (count,), in that order."""

@@ -1,16 +1,16 @@
 """What there is: a data set's images, their labels and the names of its classes.
 
-A source knows nothing of order, ranks or decoding. There are two kinds, alike in `class_names`,
-`labels`, `len()` and `name(index)`: `FolderSource` gives paths of files to decode, `ArraySource`
-gives decoded pixels.
+A source knows nothing of order, ranks or decoding. A new kind is one class of the form `Source`,
+opened by `open_sources`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -27,6 +27,33 @@ SOURCES = ("folder", "cifar10", "cifar100", "digits")
 _DIGITS_VAL_FRACTION = 0.2
 
 
+class Source(Protocol):
+    """A data set, or one split of it."""
+
+    @property
+    def holds(self) -> Literal["paths", "files", "pixels"]:
+        """What `read` gives: paths of image files, the bytes of such files, or decoded images."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The n-th is called label n."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (count,)."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What messages call an image."""
+
+    def read(self, indices: np.ndarray) -> Sequence[np.ndarray] | np.ndarray:
+        """Indices (n,) -> n arrays of uint8 (bytes,); of `pixels` uint8 (n, H, W, 3)."""
+
+    def subset(self, indices: np.ndarray) -> Source:
+        """The images of `indices` (count,), in that order."""
+
+
 @dataclass(frozen=True, eq=False)
 class ArraySource:
     """Images in memory: uint8 (count, H, W, 3), labels int64 (count,)."""
@@ -36,20 +63,22 @@ class ArraySource:
     class_names: tuple[str, ...]
     labels: np.ndarray
     images: np.ndarray = field(repr=False)
+    holds: ClassVar[Literal["pixels"]] = "pixels"
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def pixels(self, indices: np.ndarray) -> np.ndarray:
-        """Indices (n,) -> uint8 (n, H, W, 3)."""
-        return self.images[indices]
 
     def name(self, index: int) -> str:
         """What messages call an image: `digits/train/17`."""
         return f"{self.origin}/{index}"
 
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Indices (n,) -> uint8 (n, H, W, 3)."""
+        return self.images[indices]
 
-Source = FolderSource | ArraySource
+    def subset(self, indices: np.ndarray) -> ArraySource:
+        """The images of `indices` (count,), in that order."""
+        return replace(self, labels=self.labels[indices], images=self.images[indices])
 
 
 def open_sources(

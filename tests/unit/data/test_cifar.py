@@ -149,7 +149,7 @@ def test_sources(tmp_path: Path) -> None:
     assert (len(train), len(val)) == (5 * COUNT, COUNT)
     assert train.name(17) == "cifar10/train/17" and val.name(3) == "cifar10/test/3"
     assert train.labels.tolist() == (2 - contents("cifar10")[1][:-1].ravel()).tolist()
-    assert train.pixels(np.array([3, 1])).shape == (2, 32, 32, 3)
+    assert train.read(np.array([3, 1])).shape == (2, 32, 32, 3)
 
 
 # Damage

@@ -13,7 +13,17 @@ def epoch_steps(
 ) -> list[list[np.ndarray]]:
     """Per optimizer step of the epoch, the batches that all ranks take for it."""
     world, batch_size, accumulate = cut
-    ranks = [TrainOrder(count, seed, batch_size, world, rank, accumulate) for rank in range(world)]
+    ranks = [
+        TrainOrder(
+            count=count,
+            seed=seed,
+            batch_size=batch_size,
+            world_size=world,
+            rank=rank,
+            accumulate=accumulate,
+        )
+        for rank in range(world)
+    ]
     batches = ranks[0].batches
     assert {rank.batches for rank in ranks} == {batches}
     return [
@@ -79,7 +89,10 @@ def test_a_step_takes_the_next_samples_of_the_permutation() -> None:
     for number, step in enumerate(steps):
         assert set(np.concatenate(step)) == set(order[12 * number : 12 * number + 12])
     # the two ranks' first batches come before their second ones, as one process would take them
-    rank_0, rank_1 = (TrainOrder(50, 7, 3, 2, rank, 2) for rank in (0, 1))
+    rank_0, rank_1 = (
+        TrainOrder(count=50, seed=7, batch_size=3, world_size=2, rank=rank, accumulate=2)
+        for rank in (0, 1)
+    )
     taken = [rank_0.batch(8), rank_1.batch(8), rank_0.batch(9), rank_1.batch(9)]
     assert np.concatenate(taken).tolist() == order[:12].tolist()
 

@@ -355,7 +355,7 @@ def test_digits() -> None:
     assert isinstance(train, ArraySource) and isinstance(val, ArraySource)
     assert (len(train), len(val)) == (1437, 360)
     assert train.class_names == tuple("0123456789")
-    pixels = train.pixels(np.array([5, 3, 3]))
+    pixels = train.read(np.array([5, 3, 3]))
     assert pixels.shape == (3, 8, 8, 3) and pixels.dtype == np.uint8
     assert (pixels[1] == pixels[2]).all() and (pixels[..., 0] == pixels[..., 2]).all()
     assert train.images.min() == 0 and train.images.max() == 255
