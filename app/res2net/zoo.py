@@ -5,8 +5,11 @@ from __future__ import annotations
 import fnmatch
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 from res2net.errors import InputError
 from res2net.models.dla import DLA
@@ -14,8 +17,10 @@ from res2net.models.head import Backbone, Res2NetClassifier
 from res2net.models.res2net import Res2Net
 from res2net.models.variants import VARIANTS, Variant, find_variant
 from res2net.weights.catalog import resolve
-from res2net.weights.infer import infer_variant, only_variant
-from res2net.weights.read import Weights, apply_weights, read_weights
+from res2net.weights.formats import name_some
+from res2net.weights.infer import image_channels, infer_variant, only_variant, pools_as_paddle
+from res2net.weights.read import Weights, apply_weights, misfits, read_weights
+from res2net.weights.stored import refuse_choice
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +54,10 @@ def create_model(
     """
     variant = find_variant(name)
     if num_classes is not None and num_classes < 1:
-        raise InputError(f"num_classes={num_classes}: at least 1")
+        raise InputError(
+            f"num_classes={num_classes}: at least 1; for features without a classifier take "
+            "res2net.FeatureExtractor, or the network's feature_maps or forward_features"
+        )
     if in_channels < 1:
         raise InputError(f"in_channels={in_channels}: at least 1")
     if not 0 <= drop_path < 1:
@@ -73,6 +81,48 @@ def create_model(
         if announcement is not None:
             log.warning(announcement)
     return model
+
+
+def no_variant(weights: Weights) -> InputError:
+    """The error for weights that are of no variant: what they lack to be of the nearest."""
+    name = nearest_variant(weights)
+    with torch.device("meta"):  # shapes only
+        network = create_model(
+            name,
+            num_classes=weights.num_classes or None,
+            in_channels=image_channels(weights.state_dict),
+        )
+    what = name_some(misfits(network, weights), between="; ")
+    return InputError(
+        f"weights {weights.source!r} are of no variant; compared with the nearest, {name}: {what}"
+    )
+
+
+def nearest_variant(weights: Weights) -> str:
+    """The variant whose backbone has most tensors in common with these, by name and shape."""
+
+    def outline(tensors: Mapping[str, torch.Tensor], prefix: str) -> set[tuple[str, torch.Size]]:
+        return {
+            (key.removeprefix(prefix), tensor.shape)
+            for key, tensor in tensors.items()
+            if key.startswith(prefix) and not key.endswith(".num_batches_tracked")
+        }
+
+    given = outline(weights.state_dict, "backbone.")
+    channels = image_channels(weights.state_dict)
+
+    def distance(variant: Variant) -> int:
+        with torch.device("meta"):
+            network = _build_backbone(variant, in_channels=channels, drop_path=0.0)
+        return len(given ^ outline(network.state_dict(), ""))
+
+    # PaddleClas's own networks have the shapes of the authors'; whose these are their keys tell.
+    alike = [
+        variant
+        for variant in VARIANTS.values()
+        if weights.format in ("res2net", "paddle" if pools_as_paddle(variant) else weights.format)
+    ]
+    return min(alike, key=distance).name
 
 
 def _build_backbone(variant: Variant, *, in_channels: int, drop_path: float) -> Backbone:
@@ -133,16 +183,20 @@ def open_model(
             which variant its weights are for, or as `read_weights` and `create_model` raise.
     """
     name = os.fspath(what)
+    if not name:
+        raise InputError("model '': an empty name; give a variant, a run directory or a file")
     exists = Path(what).exists()
     if exists and weights is None:
         read = read_weights(what, checkpoint=checkpoint, ema=ema)
         model = read.model or only_variant(read.state_dict, format=read.format)
         if model is None:
             fitting = infer_variant(read.state_dict, format=read.format)
-            choices = f" (choices: {', '.join(fitting)})" if fitting else ""
+            if not fitting:
+                raise no_variant(read)
             raise InputError(
                 f"model {name!r}: the file does not say which variant its weights are for; "
-                f"name it and give the file as its weights: VARIANT --weights {name}{choices}"
+                f"name it and give the file as its weights: VARIANT --weights {name} "
+                f"(choices: {', '.join(fitting)})"
             )
         return create_model(model, weights=read), read
     try:
@@ -158,5 +212,6 @@ def open_model(
         raise InputError(f"{unknown}; there is no run directory or file of that name") from None
     if weights is None:
         return create_model(variant.name), None
+    refuse_choice(weights, checkpoint)  # before anything is fetched
     read = read_weights(resolve(weights, variant.name), checkpoint=checkpoint, ema=ema)
     return create_model(variant.name, weights=read), read

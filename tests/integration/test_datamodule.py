@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from res2net.data.dali import Augmentation
+from res2net.data.augmentation import Augmentation
 from res2net.data.datamodule import ImageDataModule
 from res2net.data.sources import ArraySource
 from res2net.errors import InputError
@@ -31,6 +31,7 @@ def data_of(world: int, rank: int, accumulate: int = 1) -> ImageDataModule:
         accumulate=accumulate,
     )
     data.trainer = SimpleNamespace(
+        training=False,
         world_size=world,
         global_rank=rank,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),

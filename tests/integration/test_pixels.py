@@ -3,7 +3,6 @@
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torch
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
-from res2net.data.dali import Stream
+from res2net.data.dali.stream import Stream
 from res2net.data.order import EvalOrder
 from res2net.data.sources import ArraySource, Source, open_folder
 from res2net.preprocessing import Preprocessing
@@ -161,6 +160,6 @@ def test_decoded_pixels_are_pillow_s_to_the_bit(photographs: Source) -> None:
         with Image.open(photographs.path(index)) as file:
             preprocessing = Preprocessing(min(file.size), 1.0)
             theirs = preprocessing.transform()(file)
-        alone = SimpleNamespace(batch_size=1, batches=1, batch=lambda _, i=index: np.array([i]))
-        (ours,), _ = next(Stream(photographs, alone, preprocessing=preprocessing))
+        alone = photographs.subset(np.array([index]))
+        (ours,), _ = next(Stream(alone, EvalOrder(1, 1), preprocessing=preprocessing))
         assert torch.equal(ours, theirs), photographs.path(index)

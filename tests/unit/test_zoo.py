@@ -12,8 +12,9 @@ import res2net
 from res2net.errors import InputError
 from res2net.models.variants import VARIANTS
 from res2net.weights.catalog import find_published
+from res2net.weights.formats import from_ours
 from res2net.weights.read import read_weights
-from res2net.zoo import create_model, list_models, open_model
+from res2net.zoo import create_model, list_models, nearest_variant, open_model
 
 NAME = "res2net20_cifar"
 
@@ -103,6 +104,56 @@ def test_files_that_do_not_say_their_variant(tmp_path, file):
         assert open_model(name, weights=path)[0].variant == name
 
 
+def test_an_empty_name():
+    for arguments in ({"what": ""}, {"what": NAME, "weights": ""}):
+        with pytest.raises(InputError, match="'': an empty name; give"):
+            open_model(**arguments)
+
+
+def test_the_best_checkpoint_of_what_is_no_run(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("RES2NET_CACHE", str(tmp_path / "cache"))
+    for arguments in (
+        {"what": file},
+        {"what": NAME, "weights": file},
+        {"what": "res2net50", "weights": "in1k"},
+    ):
+        with pytest.raises(InputError, match="checkpoint 'best': applies to run directories, '"):
+            open_model(**arguments, checkpoint="best")
+    assert not (tmp_path / "cache").exists()  # nothing was fetched for it
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "key", "theirs"),
+    [
+        ("resnext50_32x4d", "torchvision", "stages.3.2.conv3.weight", "layer4.2.conv3.weight"),
+        ("res2net50_14w_8s", "official", "stages.0.0.bns.3.bias", "layer1.0.bns.3.bias"),
+        ("res2net50_14w_8s", "paddle", "stem.bn1.bias", "conv1._batch_norm.bias"),
+    ],
+)
+def test_a_file_that_lacks_one_tensor_names_it(tmp_path, name, target, key, theirs):
+    tensors = create_model(name, num_classes=3).state_dict()
+    del tensors[f"backbone.{key}"]
+    path = tmp_path / "a.pth"
+    torch.save(from_ours(tensors, target), path)
+    nearest = f"{name}_paddle" if target == "paddle" else name
+    with pytest.raises(InputError) as caught:
+        open_model(path)
+    assert str(caught.value) == (
+        f"weights {str(path)!r} are of no variant; compared with the nearest, {nearest}: {theirs} "
+        "is missing"
+    )
+
+
+@pytest.mark.parametrize("name", ["res2next_dla60", "se_resnext29_8c64w", "res2net200_vd_26w_4s"])
+def test_the_nearest_variant_has_most_tensors_in_common(file, name):
+    with torch.device("meta"):
+        tensors = create_model(name, num_classes=2, in_channels=1).state_dict()
+    *_, last = (key for key in tensors if key.endswith("conv1.weight"))
+    del tensors[last]
+    weights = dataclasses.replace(read_weights(file), state_dict=tensors)
+    assert nearest_variant(weights) == name
+
+
 def test_a_damaged_file_in_the_cache_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("RES2NET_CACHE", str(tmp_path))
     path = tmp_path / find_published("res2net50").file
@@ -122,7 +173,8 @@ def test_channels_that_the_stem_does_not_have(file):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"num_classes": 0}, "num_classes=0: at least 1"),
+        ({"num_classes": 0}, "num_classes=0: at least 1; for .* FeatureExtractor, .*feature_maps"),
+        ({"weights": ""}, "weights '': an empty name; give a file"),
         ({"in_channels": 0}, "in_channels=0: at"),
         ({"drop_path": 1.0}, "drop_path=1.0: at least 0 and below 1"),
         ({"drop_path": -0.1}, "drop_path=-0.1: at least 0 and below 1"),

@@ -12,27 +12,34 @@ import torch
 from torchmetrics import MetricCollection, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from res2net.errors import WorkError
+
+# Labels below 0: of no image, and below that of one that is left out (`data.order`).
+_PADDING = -1
+_COUNTS = ("images", "excluded")
+
 
 class Accuracy(L.Callback):
-    """Accumulates over batches and ranks; labels equal to `padding` are masked.
+    """Accumulates over batches and ranks; negative labels are masked.
 
-    `results` holds the last evaluation: `top1`, `top5`, `loss` and `images`, fractions 0..1.
+    `results` holds the last evaluation: `top1`, `top5`, `loss` and `images`, fractions 0..1;
+    `excluded` how many more images could not be decoded.
     """
 
-    def __init__(self, num_classes: int, *, images: int, padding: int = -1) -> None:
+    def __init__(self, num_classes: int, *, images: int) -> None:
         """`images` is how many the evaluation set has: another count is a bug and raises."""
-        self.padding = padding
         self.images = images
         self.results: dict[str, float] = {}
+        self.excluded = 0
         metrics: dict[str, Any] = {
             f"top{k}": MulticlassAccuracy(
-                num_classes, top_k=k, average="micro", ignore_index=padding
+                num_classes, top_k=k, average="micro", ignore_index=_PADDING
             )
             for k in (1, 5)
             if k == 1 or num_classes >= 6
         }
         # "disable": a NaN must show; the other strategies drop it without a word
-        metrics |= {name: SumMetric(nan_strategy="disable") for name in ("loss", "images")}
+        metrics |= {name: SumMetric(nan_strategy="disable") for name in ("loss", *_COUNTS)}
         self._metrics = MetricCollection(metrics, compute_groups=False)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -49,25 +56,27 @@ class Accuracy(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         labels = batch[1]
-        counted = labels != self.padding
+        counts = {"images": labels >= 0, "excluded": labels < _PADDING}
         for name, metric in self._metrics.items(copy_state=False):
             if name == "loss":
                 metric.update(outputs["losses"])  # zero where masked
-            elif name == "images":
-                metric.update(counted.sum())
+            elif name in counts:
+                metric.update(counts[name].sum())
             else:
-                metric.update(outputs["logits"], labels)
+                metric.update(outputs["logits"], labels.clamp(min=_PADDING))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         values = {name: value.item() for name, value in self._metrics.compute().items()}
-        images = round(values.pop("images"))
-        if images != self.images:
-            raise RuntimeError(f"counted {images} of {self.images} evaluation images")
+        images, excluded = (round(values.pop(name)) for name in _COUNTS)
+        if images + excluded != self.images:
+            raise RuntimeError(f"counted {images} + {excluded} of {self.images} evaluation images")
+        if not images:
+            raise WorkError(f"none of the {self.images} evaluation images can be decoded")
         loss = values.pop("loss") / images
         # torchmetrics divides in float32: the number of correct images gives the exact fraction
         exact = {name: round(value * images) / images for name, value in values.items()}
         results = {"loss": loss} | exact
-        self.results = results | {"images": images}
+        self.results, self.excluded = results | {"images": images}, excluded
         row = {f"val/{name}": value for name, value in results.items()}
         for logger in trainer.loggers:
             logger.log_metrics(row | {"epoch": trainer.current_epoch}, trainer.global_step)

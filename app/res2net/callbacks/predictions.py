@@ -14,6 +14,8 @@ import torch
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 TOP = 5
+NONE = -1
+"""In place of classes, for an image that could not be decoded."""
 
 
 class Predictions(L.Callback):
@@ -41,7 +43,8 @@ class Predictions(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         logits = outputs["logits"]  # (N, classes)
-        self._batches.append(logits.topk(min(TOP, logits.shape[1]), dim=1).indices)
+        classes = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
+        self._batches.append(classes.masked_fill_((batch[1] < 0)[:, None], NONE))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         mine = torch.cat(self._batches)  # (batches * N, k), padding included: alike on all ranks

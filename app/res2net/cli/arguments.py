@@ -21,3 +21,8 @@ def fraction(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
     return value
+
+
+def devices(text: str) -> str:
+    """`auto` or a positive integer."""
+    return text if text == "auto" else str(positive(text))

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from res2net.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from res2net.weights.read import Weights
 
-TARGETS = ("res2net", "official", "timm", "mmpretrain")
+TARGETS = ("res2net", "official", "timm", "torchvision", "mmpretrain")
 # Their code wants nothing but tensors in a .pth.
-BARE = ("official", "timm")
+BARE = ("official", "timm", "torchvision")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="NAME", help="variant of SRC, where neither file nor tensors tell"
     )
+    parser.add_argument("--ema", action="store_true", help="take the averaged weights of SRC")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -31,12 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Raises InputError: SRC cannot be read or is of no variant, DST exists, or they do not fit."""
     from res2net.files.atomic import new_file
     from res2net.weights.formats import from_ours
-    from res2net.weights.infer import count_parameters
+    from res2net.weights.infer import count_parameters, image_channels
     from res2net.weights.read import read_weights
     from res2net.weights.write import SUFFIXES, describe_weights, write_weights
 
     target = new_file(arguments.dst, SUFFIXES)
-    weights = read_weights(arguments.src, backbone_only=True)
+    weights = read_weights(arguments.src, ema=arguments.ema, backbone_only=True)
     variant = _variant(weights, arguments.model)
     _check_meaning(variant, arguments.to)
     ours = _complete(weights, variant)
@@ -52,23 +55,61 @@ def run(arguments: argparse.Namespace) -> int:
         "to": arguments.to,
         "tensors": len(theirs),
         "parameters": count_parameters(ours),
+        "in_channels": image_channels(ours),
     }
+    _warn(weights, theirs)
     if arguments.json:
         print(json.dumps(result))
         return 0
     print(
-        f"{variant}: {len(theirs)} tensors, {weights.format} -> {arguments.to}, "
-        f"{result['parameters']:,} parameters, {target}"
+        f"{variant}: {len(theirs)} tensors, {_whose(weights, variant)} -> {arguments.to}, "
+        f"{result['parameters']:,} parameters, {_channels(result['in_channels'])}{target}"
     )
     if weights.num_classes == 0:
         print("a backbone without a classifier", file=sys.stderr)
     return 0
 
 
+def _warn(weights: Weights, written: dict[str, torch.Tensor]) -> None:
+    """One line on stderr for each thing that the user may not know of these weights."""
+    from res2net.weights.formats import name_some
+
+    if weights.has_ema:
+        print(
+            f"{weights.source}: has averaged weights as well, which --ema takes; these are the raw "
+            "ones",
+            file=sys.stderr,
+        )
+    broken = [key for key, tensor in written.items() if not tensor.isfinite().all()]
+    if broken:
+        print(
+            f"warning: {len(broken)} of {len(written)} tensors have values that are not finite: "
+            f"{name_some(broken)}",
+            file=sys.stderr,
+        )
+
+
+def _whose(weights: Weights, variant: str) -> str:
+    """Of whom the names of SRC are; some publishers share theirs."""
+    from res2net.models.variants import VARIANTS
+
+    named = VARIANTS[variant]
+    if weights.format == "official" and named.architecture != "dla" and named.scale > 1:
+        return "official/timm"
+    return "torchvision/timm" if weights.format == "torchvision" else weights.format
+
+
+def _channels(number: int) -> str:
+    if number == 3:
+        return ""
+    return f"for images of {number} channel{'' if number == 1 else 's'}, "
+
+
 def _variant(weights: Weights, named: str | None) -> str:
     """The variant of the weights: as named, as the file says, or as the tensors tell."""
     from res2net.models.variants import find_variant
-    from res2net.weights.infer import infer_variant, nearest_variant, only_variant
+    from res2net.weights.infer import infer_variant, only_variant
+    from res2net.zoo import no_variant
 
     known = named or weights.model or only_variant(weights.state_dict, format=weights.format)
     if known is not None:
@@ -82,10 +123,7 @@ def _variant(weights: Weights, named: str | None) -> str:
             f"weights {weights.source!r}: {why}; say with --model what to take them for "
             f"(choices: {', '.join(fitting)})"
         )
-    # None has as many numbers: say what is wrong with them for the one that comes nearest.
-    nearest = nearest_variant(weights.state_dict)
-    _complete(weights, nearest)
-    return nearest
+    raise no_variant(weights)
 
 
 def _complete(weights: Weights, variant: str) -> dict:

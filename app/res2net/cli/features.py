@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         checkpoint=arguments.checkpoint,
         device=arguments.device,
         batch_size=arguments.batch_size,
+        ema=arguments.ema,
     )
     start = time.perf_counter()
     with reading(images, doing="extracting") as taken:

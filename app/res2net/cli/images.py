@@ -34,6 +34,7 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
         default="last",
         help="which checkpoint of a run directory (last)",
     )
+    parser.add_argument("--ema", action="store_true", help="take the averaged weights")
     parser.add_argument(
         "--device",
         choices=["auto", "cpu", "cuda"],

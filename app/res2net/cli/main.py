@@ -5,7 +5,8 @@
     2    bad input (InputError)
 
 Each verb is a file of this folder with `add_arguments(parser)` and `run(arguments) -> exit code`,
-imported only when that verb is used: `--help` answers without PyTorch.
+imported only when that verb is used: `--help` answers without PyTorch. The file of a verb that has
+verbs of its own holds `VERBS`, a table of them; `data check` is the file data_check.py.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import NoReturn
 
@@ -27,6 +28,7 @@ VERBS: dict[str, str] = {
     "features": "pooled features of images, in one file",
     "convert": "weights of any origin under the names of other code",
     "models": "the variants: parameters, MACs, published accuracy, aliases",
+    "data": "look at a data set, download one, write shards",
     "doctor": "what this machine offers and what is missing",
 }
 
@@ -64,21 +66,35 @@ def entry_point() -> NoReturn:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
-        return 0
-    name, *rest = arguments
-    if name == "--version":
+    if arguments and arguments[0] == "--version":
         from importlib.metadata import version
 
         print(f"res2net {version('res2net-lightning')}")
         return 0
-    if name not in VERBS:
-        near = difflib.get_close_matches(name, VERBS, n=1, cutoff=0.5)
+    about = "Train, fine-tune, resume, evaluate and use Res2Net image classifiers."
+    more = "; `res2net --version` prints the version"
+    return _run_verb(arguments, VERBS, "res2net", about=about, more=more)
+
+
+def _run_verb(
+    arguments: list[str], verbs: Mapping[str, str], command: str, *, about: str, more: str = ""
+) -> int:
+    """Run the verb that `arguments` begin with, one of `verbs`; `command` is what stands before."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help(verbs, command, about, more))
+        return 0
+    name, *rest = arguments
+    if name not in verbs:
+        near = difflib.get_close_matches(name, verbs, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"{name!r}: no such verb{hint} (verbs: {', '.join(VERBS)})")
-    verb = import_module(f"res2net.cli.{name}")
-    parser = _Parser(prog=f"res2net {name}", description=_sentence(VERBS[name]), allow_abbrev=False)
+        of = "" if verbs is VERBS else f" of {command}"
+        raise InputError(f"{name!r}: no such verb{of}{hint} (verbs: {', '.join(verbs)})")
+    program = f"{command} {name}"
+    about = _sentence(verbs[name])
+    verb = import_module("res2net.cli." + "_".join(program.split()[1:]))
+    if verbs_of_verb := getattr(verb, "VERBS", None):
+        return _run_verb(rest, verbs_of_verb, program, about=about)
+    parser = _Parser(prog=program, description=about, allow_abbrev=False)
     verb.add_arguments(parser)
     parsed = parser.read(rest)
     return verb.run(parsed) if parsed else 0
@@ -108,17 +124,16 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{self.prog}: {message}")
 
 
-def _help() -> str:
-    lines = [f"  {name:<10}{line}" for name, line in VERBS.items()]
+def _help(verbs: Mapping[str, str], command: str, about: str, more: str) -> str:
     return "\n".join(
         [
-            "usage: res2net VERB ...",
+            f"usage: {command} VERB ...",
             "",
-            "Train, fine-tune, resume, evaluate and use Res2Net image classifiers.",
+            about,
             "",
-            *lines,
+            *(f"  {name:<10}{line}" for name, line in verbs.items()),
             "",
-            "`res2net VERB --help` tells more; `res2net --version` prints the version.",
+            f"`{command} VERB --help` tells more{more}.",
         ]
     )
 

@@ -15,10 +15,14 @@ from res2net.errors import WorkError
 if TYPE_CHECKING:
     from res2net.inference.predictor import Prediction
 
+TOPK = 5
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_arguments(parser)
-    parser.add_argument("--topk", type=positive, default=5, metavar="K", help="classes to name (5)")
+    parser.add_argument(
+        "--topk", type=positive, metavar="K", help=f"classes to name ({TOPK}, or all if fewer)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of objects")
     form.add_argument("--jsonl", action="store_true", help="print one object a line")
@@ -37,7 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
         checkpoint=arguments.checkpoint,
         device=arguments.device,
         batch_size=arguments.batch_size,
+        ema=arguments.ema,
     )
+    classes = len(predictor.class_names)
+    topk = min(arguments.topk or TOPK, classes)
+    if (arguments.topk or 0) > classes:
+        print(f"--topk {arguments.topk}: the model has {classes:,} classes", file=sys.stderr)
     if arguments.json:
         write: _Writer = _write_json
     elif arguments.jsonl:
@@ -49,7 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
     # Rows that appear in the same terminal are progress enough, and a bar would cut through them.
     scrolls = sys.stdout.isatty() and write is not _write_table
     with reading(images, doing="predicting", bar=not scrolls) as taken:
-        topk = min(arguments.topk, len(predictor.class_names))
         predictions = predictor.stream(taken.images, topk=topk, on_unreadable=taken.on_unreadable)
         write(predictions, topk)
     if taken.unreadable:

@@ -7,7 +7,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from res2net.cli.arguments import fraction, positive
+from res2net.cli.arguments import devices, fraction, positive
 from res2net.files.runs import is_rank_zero
 
 
@@ -50,11 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     more.add_argument("--confusion", metavar="PNG", help="confusion matrix, a new picture")
     more.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    parser.add_argument(
+        "--skip-corrupt", action="store_true", help="leave out files that cannot be decoded"
+    )
+
     where = parser.add_argument_group("on what")
     where.add_argument("--batch-size", type=positive, metavar="N", help="images per device")
     where.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"))
     where.add_argument("--accelerator", choices=("auto", "cpu", "cuda"), default="auto")
-    where.add_argument("--devices", default="auto", metavar="N", help="processes, one a GPU")
+    where.add_argument(
+        "--devices", type=devices, default="auto", metavar="N", help="processes, one a GPU"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -92,11 +98,14 @@ def _lines(result: dict[str, Any]) -> list[str]:
             lines.append(f"{said}); here {difference:+.2f} points")
         else:
             lines.append(f"{said}, ImageNet's 50,000 images at 224 px): another test than this")
+    if result["excluded"]:
+        lines.append(f"left out: {result['excluded']} images that cannot be decoded")
     if real := result.get("real"):
         lines.append(f"ReaL: top-1 {real['top1']:.2%} of {real['images']} images with labels")
     if result["confusions"]:
         pairs = (
-            f"{pair['class']} taken for {pair['taken_for']} ({pair['share']:.0%} of its images)"
+            f"{pair['class']} taken for {pair['taken_for']} "
+            f"({pair['images']} of {round(pair['images'] / pair['share'])})"
             for pair in result["confusions"][:3]
         )
         lines.append(f"most often wrong: {'; '.join(pairs)}")

@@ -222,7 +222,7 @@ def _decode(device_id: int | None) -> Iterator[Check]:
     """Read one generated JPEG the way training does: file, decoder, resize, crop, iterator."""
     from PIL import Image
 
-    from res2net.data.dali import Stream
+    from res2net.data.dali.stream import Stream
     from res2net.data.order import EvalOrder
     from res2net.data.sources import FolderSource
     from res2net.preprocessing import Preprocessing

@@ -44,8 +44,8 @@ class ModelConfig:
 class DataConfig:
     """Which images, at what size, in what batches."""
 
-    source: Literal["folder", "cifar10", "cifar100", "digits"] = "folder"
-    """Where the images come from."""
+    source: Literal["folder", "shards", "cifar10", "cifar100", "digits"] = "folder"
+    """Where the images come from; `shards`: what `res2net data shard` made of any of them."""
     root: str = ""
     """Folder of the data set. Empty: data/<source>."""
     train_dir: str = ""
@@ -62,14 +62,28 @@ class DataConfig:
     split_seed: int = 0
     """Decides which images are put aside; apart from run.seed, so that seeds share one split."""
     global_batch_size: int = 256
-    """Samples per optimizer step = per device x devices x nodes x trainer.accumulate. The images of
-    an epoch that do not fill one are left out of that epoch; which ones, changes."""
+    """Samples per optimizer step = per device x devices x nodes x trainer.accumulate."""
     eval_batch_size: int = 64
     """Images per device and evaluation step."""
+    subset: float = 1.0
+    """Share of the training images that is used, the same of each class (see split_seed)."""
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    """`shuffle`: each image once an epoch. `balanced`: each class equally often, as many images in
+    all; for classes of very different sizes."""
+    tail: Literal["drop", "wrap"] = "drop"
+    """Training images that do not fill the last global batch of an epoch: left out of that epoch
+    (which ones, changes), or filled up with some of its beginning."""
+    on_corrupt: Literal["error", "skip"] = "error"
+    """A file that cannot be decoded: end and name it; or go on without it (`quarantine.txt`): the
+    next image takes its place in training, evaluation does not count it."""
+    max_pixels: int = 178956970
+    """Larger files count as such."""
     workers: int = 0
     """Decoding threads per device. 0: the machine's cores divided among its devices."""
     image_size: int = 224
     """Height and width in pixels of what the network sees."""
+    eval_image_size: int = 0
+    """Another size for evaluation. 0: image_size."""
     crop_fraction: float = 0.875
     """Evaluation: the centre crop's share of the resized short side (224 of 256)."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -95,6 +109,27 @@ class AugmentConfig:
     """pad: pixels of black added on each side."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
+    policy: Literal["none", "rand_augment", "auto_augment", "trivial_augment"] = "none"
+    """Chains of photometric and geometric changes: RandAugment (arXiv 1909.13719), AutoAugment's
+    for ImageNet (1805.09501) or TrivialAugmentWide (2103.10158)."""
+    policy_ops: int = 2
+    """rand_augment: changes per image."""
+    policy_magnitude: int = 9
+    """rand_augment: their strength, 0 to 30."""
+    color_jitter: float = 0.0
+    """Brightness, contrast and saturation are each multiplied by 1 - this to 1 + this."""
+    hue_jitter: float = 0.0
+    """Hue is turned by at most this share of the circle."""
+    erase: float = 0.0
+    """Probability that a rectangle is set to the mean (arXiv 1708.04896)."""
+    repeats: int = 1
+    """Each image so many times in one step, augmented differently, on different devices where there
+    are as many; an epoch has as many images as before, so fewer different ones."""
+    start_size: int = 0
+    """random_resized: pixels of the training images in the first epoch, growing to image_size.
+    0: image_size from the start."""
+    grow_until: float = 0.0
+    """The epoch from which on training images have image_size."""
 
 
 @dataclass(frozen=True)

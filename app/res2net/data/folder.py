@@ -111,6 +111,9 @@ def open_folder(
     )
     if labels is not None and not problems:
         problems.append(f"{labels}: {directory} has class folders, and takes no file of labels")
+    inside = [name for name in VALIDATION_FOLDERS if name in found.classes]
+    if problems and inside:
+        problems.append(f"did you mean {os.path.join(directory, inside[0])}?")
     if problems:
         raise InputError("; ".join(problems))
     return FolderSource.of_files(directory, class_names or tuple(found.classes), found.classes)

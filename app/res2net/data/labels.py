@@ -81,13 +81,16 @@ def label_images(
     in_names = [match[1] for name in images if (match := _WNID_AT_END.search(name))]
     if labels is None and len(in_names) == len(images):
         origin, classes = directory, dict(zip(images, in_names, strict=True))
+        listed = set(in_names)
     else:
         origin = labels or find_labels(directory)
-        classes = _classes_of(parse_labels(origin), directory, images)
+        parsed = parse_labels(origin)
+        classes, listed = _classes_of(parsed, directory, images), set(parsed.classes)
     is_imagenet = all(validation_number(name) is not None for name in images)
     if class_names is None and is_imagenet:
         class_names = tuple(imagenet.class_names())
-    known, meant = _meaning(origin, set(classes.values()), class_names, is_imagenet=is_imagenet)
+    words = set(classes.values())
+    known, meant = _meaning(origin, words, listed, class_names, is_imagenet=is_imagenet)
     files: dict[str, list[str]] = {name: [] for name in sorted(set(meant.values()))}
     for name in images:
         files[meant[classes[name]]].append(name)
@@ -225,11 +228,18 @@ def _by_position(labels: Labels, directory: str, images: Sequence[str]) -> dict[
 
 
 def _meaning(
-    path: str, words: set[str], class_names: Sequence[str] | None, *, is_imagenet: bool
+    path: str,
+    words: set[str],
+    listed: set[str],
+    class_names: Sequence[str] | None,
+    *,
+    is_imagenet: bool,
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The names of the classes, and what each word says: a class's name, or its number from 0.
 
     Numbers of ImageNet's own images count all its wnids in their order, others `class_names`.
+    `listed` are the words of the whole file, also of images that are not there: a list that counts
+    from 1 shows in its last number.
     """
     known = tuple(class_names) if class_names is not None else ()
     unknown = sorted(words - set(known))
@@ -241,10 +251,12 @@ def _meaning(
                 f"{path}: numbers of classes ({first_few(unknown)}), but the weights name no "
                 "classes to count; give their names"
             )
-        beyond = sorted((word for word in words if int(word) >= len(order)), key=int)
-        if beyond:
+        numbers = {word for word in listed if _is_number(word)}
+        if beyond := sorted((word for word in numbers if int(word) >= len(order)), key=int):
+            from_one = beyond == [str(len(order))] and "0" not in numbers
             raise InputError(
                 f"{path}: class {first_few(beyond)}: expected 0 to {len(order) - 1:,} or a name"
+                + ("; its numbers seem to count from 1" if from_one else "")
             )
         meant = {word: order[int(word)] for word in words}
     else:

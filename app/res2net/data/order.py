@@ -7,11 +7,28 @@ same epoch: optimizer step t of an epoch takes the samples t*G .. (t+1)*G-1 of t
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 PADDING = -1
 """Stands in an evaluation batch where the data have ended; masked, never counted."""
+EXCLUDED = -2
+"""Label in an evaluation batch of an image that cannot be decoded; masked, counted apart."""
+
+
+class Order(Protocol):
+    """Which samples a batch holds."""
+
+    training: ClassVar[bool]
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def batches(self) -> int: ...
+
+    def batch(self, position: int) -> np.ndarray: ...
 
 
 @lru_cache(maxsize=2)
@@ -52,6 +69,7 @@ class TrainOrder:
     takes another share of the samples then (arXiv 1901.09335, section 3)."""
     labels: np.ndarray | None = field(default=None, repr=False)
     """int64 (count,): all classes equally often, whatever their numbers of samples."""
+    training: ClassVar[bool] = True
     _last: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -125,6 +143,7 @@ class EvalOrder:
     batch_size: int
     world_size: int = 1
     rank: int = 0
+    training: ClassVar[bool] = False
 
     @property
     def batches(self) -> int:

@@ -17,12 +17,13 @@ import numpy as np
 from res2net.data.cifar import load_cifar
 from res2net.data.folder import FolderSource, open_folder, open_split_folder
 from res2net.data.scan import first_few
+from res2net.data.shards import DESCRIPTION, open_shard_split, open_shards
 from res2net.data.split import stratified_split
 from res2net.errors import InputError
 
 __all__ = ["SOURCES", "ArraySource", "FolderSource", "Source", "open_folder", "open_sources"]
 
-SOURCES = ("folder", "cifar10", "cifar100", "digits")
+SOURCES = ("folder", "shards", "cifar10", "cifar100", "digits")
 
 _DIGITS_VAL_FRACTION = 0.2
 
@@ -81,6 +82,30 @@ class ArraySource:
         return replace(self, labels=self.labels[indices], images=self.images[indices])
 
 
+def open_evaluation(
+    directory: str, *, class_names: Sequence[str] | None, labels: str | None
+) -> Source:
+    """The images to evaluate on: a folder as `open_folder` takes it, or the val split of shards.
+
+    Raises InputError.
+    """
+    if not os.path.isfile(os.path.join(directory, DESCRIPTION)):
+        return open_folder(directory, class_names=class_names, labels=labels)
+    if labels is not None:
+        raise InputError(f"{labels}: shards have their labels, and take no file of them")
+    return open_shard_split(directory, "val", class_names=class_names)
+
+
+def file_of(source: Source, index: int) -> np.ndarray:
+    """The bytes of an image file, uint8 (bytes,), of a source that holds paths or files.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    (held,) = source.read(np.array([index]))
+    return np.fromfile(bytes(held), dtype=np.uint8) if source.holds == "paths" else held
+
+
 def open_sources(
     source: str,
     root: str,
@@ -120,6 +145,10 @@ def open_sources(
         raise InputError(
             f"data.train_dir={train_dir!r}, data.val_dir={val_dir!r}, data.val_labels="
             f"{val_labels!r}: only data.source=folder has such folders, not {source}"
+        )
+    if source == "shards":
+        return open_shards(
+            root, val_fraction=val_fraction, split_seed=split_seed, class_names=class_names
         )
     if source == "digits":
         return _open_digits(split_seed, class_names)

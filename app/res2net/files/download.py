@@ -32,6 +32,18 @@ _CHUNK = 1 << 16
 _SHORTEST_DIGEST = 8  # torch hub's file names carry eight hex digits
 
 
+class DownloadError(WorkError):
+    """The network failed.
+
+    Attributes:
+        reason: What happened, without what was kept and what to do next.
+    """
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(f"{reason}; {advice}")
+        self.reason = reason
+
+
 def download(
     url: str,
     destination: StrPath,
@@ -46,7 +58,7 @@ def download(
     publisher states none and nothing can be checked. The progress bar shows on stderr where that is
     a terminal.
 
-    Raises WorkError when the network fails (what came so far is kept and the next call goes on
+    Raises DownloadError when the network fails (what came so far is kept and the next call goes on
     from there) or the fetched file has the wrong hash (nothing is kept), and InputError when a
     file that was there before has the wrong hash.
     """
@@ -61,7 +73,7 @@ def download(
                     _place(url, part, target, digest, algorithm)
                     return target
     except (OSError, HTTPException) as error:
-        raise WorkError(_failure(url, error, part, target)) from error
+        raise DownloadError(f"{url}: {_reason(error)}", _advice(part, target)) from error
     if digest is not None and not verify(target, digest, algorithm):
         raise InputError(
             f"{target}: its {algorithm} is {file_hash(target, algorithm)}, expected {digest}; "
@@ -164,21 +176,21 @@ def _place(url: str, part: Path, target: Path, digest: str | None, algorithm: Al
     if digest is not None and not verify(part, digest, algorithm):
         found = file_hash(part, algorithm)
         part.unlink()
-        raise WorkError(
-            f"{url}: the {algorithm} of what came is {found}, expected {digest}; nothing was kept; "
-            f"try again, or put the file at {target}"
+        raise DownloadError(
+            f"{url}: the {algorithm} of what came is {found}, expected {digest}",
+            _advice(part, target),
         )
     os.replace(part, target)
     sync_directory(target.parent)
 
 
-def _failure(url: str, error: Exception, part: Path, target: Path) -> str:
+def _advice(part: Path, target: Path) -> str:
     kept = part.stat().st_size if part.is_file() else 0
     if kept:
         state = f"{kept:,} bytes are kept in {part}; try again to go on from there"
     else:
         state = "nothing was kept; try again"
-    return f"{url}: {_reason(error)}; {state}, or put the file at {target}"
+    return f"{state}, or put the file at {target}"
 
 
 def _reason(error: Exception) -> str:

@@ -98,6 +98,10 @@ class RunDirectory:
         return self.path / "heartbeat"
 
     @property
+    def quarantine(self) -> Path:
+        return self.path / "quarantine.txt"
+
+    @property
     def plots(self) -> Path:
         return self.path / "plots"
 

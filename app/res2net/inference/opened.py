@@ -39,6 +39,7 @@ class OpenedModel:
         checkpoint: Literal["last", "best"],
         device: Device,
         batch_size: int,
+        ema: bool = False,
     ) -> None:
         """Read the weights and put the network on the device.
 
@@ -48,6 +49,7 @@ class OpenedModel:
             checkpoint: Which file of a run directory.
             device: `auto` takes the first CUDA device where there is one.
             batch_size: Images of one pass.
+            ema: The averaged weights.
 
         Raises:
             InputError: There is no such model or device, the weights cannot be read or do not fit,
@@ -58,7 +60,7 @@ class OpenedModel:
         self.batch_size = batch_size
         self.device = _find_device(device)
         what = model if isinstance(model, str) else Path(model)
-        network, read = open_model(what, weights=weights, checkpoint=checkpoint)
+        network, read = open_model(what, weights=weights, checkpoint=checkpoint, ema=ema)
         if read is None:
             raise InputError(
                 f"model {os.fspath(model)!r}: a variant without weights answers at random; give "

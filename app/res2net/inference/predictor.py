@@ -51,10 +51,16 @@ class Predictor:
         checkpoint: Literal["last", "best"] = "last",
         device: Device = "auto",
         batch_size: int = BATCH_SIZE,
+        ema: bool = False,
     ) -> None:
         """Arguments and errors are those of `OpenedModel`."""
         self._opened = OpenedModel(
-            model, weights=weights, checkpoint=checkpoint, device=device, batch_size=batch_size
+            model,
+            weights=weights,
+            checkpoint=checkpoint,
+            device=device,
+            batch_size=batch_size,
+            ema=ema,
         )
         self.model = self._opened.network
         self.preprocessing = self._opened.preprocessing

@@ -46,11 +46,12 @@ def find_variant(name: str) -> Variant:
     """The variant of that name or alias.
 
     Raises:
-        InputError: There is none; the message names the nearest.
+        InputError: There is none; the message names the nearest, if any is near.
     """
     variant = VARIANTS.get(ALIASES.get(name, name))
     if variant is not None:
         return variant
     names = [*VARIANTS, *ALIASES]
-    nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or list(VARIANTS)
-    raise InputError(f"model {name!r}: no such variant; the nearest: {', '.join(nearest)}")
+    nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    choices = f"the nearest: {', '.join(nearest)}" if nearest else "`res2net models` lists them"
+    raise InputError(f"model {name!r}: no such variant; {choices}")

@@ -66,7 +66,8 @@ class ImageClassifier(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
         images, labels = batch
         logits = self(images).float()
-        losses = F.cross_entropy(logits, labels, ignore_index=PADDING, reduction="none")
+        masked = labels.clamp(min=PADDING)  # left out is masked as well
+        losses = F.cross_entropy(logits, masked, ignore_index=PADDING, reduction="none")
         return {"losses": losses, "logits": logits}
 
     def configure_optimizers(self) -> Any:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from res2net.config.schema import Config, DataConfig
-from res2net.data.dali import Augmentation
+from dataclasses import fields
+
+from res2net.config.schema import AugmentConfig, Config, DataConfig
+from res2net.data.augmentation import Augmentation
 from res2net.data.datamodule import ImageDataModule
 from res2net.data.sources import Source, open_sources
+from res2net.data.split import stratified_split
+from res2net.errors import InputError
 from res2net.preprocessing import Preprocessing
 from res2net.training.plan import Plan
 
@@ -14,7 +18,7 @@ def open_data(
     data: DataConfig, *, class_names: tuple[str, ...] | None = None
 ) -> tuple[Source, Source]:
     """Training and validation images."""
-    return open_sources(
+    train, val = open_sources(
         data.source,
         data.root,
         train_dir=data.train_dir,
@@ -24,12 +28,19 @@ def open_data(
         split_seed=data.split_seed,
         class_names=class_names,
     )
+    if data.subset < 1:
+        try:
+            _, kept = stratified_split(train.labels, data.subset, data.split_seed)
+        except ValueError as error:
+            raise InputError(f"data.subset={data.subset}: {error}") from error
+        train = train.subset(kept)
+    return train, val
 
 
 def preprocessing_of(data: DataConfig) -> Preprocessing:
     """The evaluation preprocessing that a configuration describes."""
     return Preprocessing(
-        image_size=data.image_size,
+        image_size=data.eval_image_size or data.image_size,
         crop_fraction=data.crop_fraction,
         interpolation=data.interpolation,
         mean=data.mean,
@@ -38,22 +49,51 @@ def preprocessing_of(data: DataConfig) -> Preprocessing:
 
 
 def build_data(config: Config, plan: Plan, train: Source, val: Source) -> ImageDataModule:
-    """Streams of both, augmented for training as `augment` says."""
-    augment = config.augment
+    """Streams of both, augmented for training as `augment` says.
+
+    Raises:
+        InputError: keys of `augment` that do not go together.
+    """
+    augment, data = config.augment, config.data
+    _check(augment, data)
+    names = {field.name for field in fields(Augmentation)}
     return ImageDataModule(
         train,
         val,
-        preprocessing=preprocessing_of(config.data),
+        preprocessing=preprocessing_of(data),
+        train_image_size=data.image_size,
         augmentation=Augmentation(
-            crop=augment.crop,
-            area=augment.area,
-            ratio=augment.ratio,
-            pad=augment.pad,
-            flip=augment.flip,
+            **{name: value for name, value in vars(augment).items() if name in names}
         ),
-        global_batch_size=config.data.global_batch_size,
-        eval_batch_size=config.data.eval_batch_size,
+        global_batch_size=data.global_batch_size,
+        eval_batch_size=data.eval_batch_size,
         accumulate=config.trainer.accumulate,
         threads=plan.threads,
         seed=config.run.seed,
+        wrap=data.tail == "wrap",
+        repeats=augment.repeats,
+        balanced=data.sampling == "balanced",
+        skip=data.on_corrupt == "skip",
+        max_pixels=data.max_pixels,
     )
+
+
+def _check(augment: AugmentConfig, data: DataConfig) -> None:
+    start, until = augment.start_size, augment.grow_until
+    if bool(start) != bool(until):
+        raise InputError(
+            f"augment.start_size={start}, augment.grow_until={until}: images grow from the one to "
+            "data.image_size until the other epoch; give both, or neither"
+        )
+    if start and augment.crop != "random_resized":
+        raise InputError(
+            f"augment.start_size={start}: only augment.crop=random_resized can grow, not "
+            f"{augment.crop}"
+        )
+    if start > data.image_size:
+        raise InputError(f"augment.start_size={start}: at most data.image_size={data.image_size}")
+    if augment.repeats > data.global_batch_size:
+        raise InputError(
+            f"augment.repeats={augment.repeats}: at most data.global_batch_size="
+            f"{data.global_batch_size}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +14,15 @@ from torch import nn
 
 from res2net.callbacks.accuracy import Accuracy
 from res2net.callbacks.evaluation_bar import EvaluationBar
-from res2net.callbacks.predictions import Predictions
+from res2net.callbacks.predictions import NONE, Predictions
 from res2net.config.load import from_dict, load_config
 from res2net.config.schema import Config, TrainerConfig
+from res2net.data.dali.stream import MAX_PIXELS
 from res2net.data.datamodule import ImageDataModule
 from res2net.data.imagenet import read_real_labels
 from res2net.data.order import EvalOrder
-from res2net.data.sources import Source, open_folder
-from res2net.errors import InputError
+from res2net.data.sources import Source, open_evaluation
+from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_file
 from res2net.files.runs import is_rank_zero
 from res2net.models.head import Res2NetClassifier
@@ -64,6 +66,8 @@ class Asked:
     """CSV to write."""
     confusion: str | None = None
     """PNG to draw."""
+    skip_corrupt: bool = False
+    """Leave out what cannot be decoded instead of ending."""
     batch_size: int | None = None
     """Images per device; None: the configuration's."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] | None = None
@@ -108,13 +112,21 @@ def test(name: str, asked: Asked) -> dict[str, Any]:
         precision=_precision(asked, config, plan),
         channels_last=config.trainer.channels_last,
         flip=asked.flip,
+        skip=asked.skip_corrupt,
+        max_pixels=config.data.max_pixels,
     )
     seconds = time.perf_counter() - started
+    if not math.isfinite(results["loss"]):
+        raise WorkError(
+            f"{read.source}: the network's output is not finite: its training diverged or the file "
+            "is damaged; take another checkpoint"
+        )
     result = {
         "model": model.variant,
         "checkpoint": read.source,
         "split": split,
         "images": results["images"],
+        "excluded": len(source) - int(results["images"]),
         "top1": results["top1"],
         "top5": results.get("top5"),
         "loss": results["loss"],
@@ -146,6 +158,8 @@ def evaluate(
     precision: str,
     channels_last: bool,
     flip: bool = False,
+    skip: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[dict[str, float], Report]:
     """Top-1, top-5, loss (means over the images) and the number of images, each counted once.
 
@@ -160,12 +174,17 @@ def evaluate(
         preprocessing=preprocessing,
         eval_batch_size=batch_size,
         threads=plan.threads,
+        skip=skip,
+        max_pixels=max_pixels,
+        skip_hint="--skip-corrupt",
     )
     callbacks: list[L.Callback] = [accuracy, predictions, EvaluationBar()]
     trainer = build_trainer(plan, precision=precision, logger=False, callbacks=callbacks)
     classifier = ImageClassifier(FlipAverage(model) if flip else model, channels_last=channels_last)
     trainer.validate(classifier, datamodule=data, verbose=False)
-    return accuracy.results, Report(source.class_names, source.labels, predictions.classes)
+    seen = predictions.classes[:, 0] != NONE
+    report = Report(source.class_names, source.labels[seen], predictions.classes[seen], seen)
+    return accuracy.results, report
 
 
 class FlipAverage(nn.Module):
@@ -200,7 +219,7 @@ def _images(
 ) -> tuple[Source, str]:
     names = read.class_names
     if asked.data is not None:
-        source: Source = open_folder(asked.data, class_names=names, labels=asked.labels)
+        source: Source = open_evaluation(asked.data, class_names=names, labels=asked.labels)
         split = asked.data
     elif config is not None:
         try:

@@ -27,6 +27,8 @@ class Report:
     """int64 (images,)."""
     predicted: np.ndarray
     """int64 (images, k), likeliest first."""
+    seen: np.ndarray
+    """bool (all images of the data set,): these are the ones above, the others were left out."""
 
     def per_class(self) -> list[dict[str, Any]]:
         """One row for each class that has images: how many, and which share of them was right."""
@@ -77,6 +79,7 @@ class Report:
 
         Source: Beyer et al., Are we done with ImageNet?, arXiv 2006.07159, section 4.
         """
+        valid = [labels for labels, seen in zip(valid, self.seen, strict=True) if seen]
         right = [said in labels for said, labels in zip(self.predicted[:, 0], valid, strict=True)]
         counted = [bool(labels) for labels in valid]
         images = sum(counted)

@@ -15,6 +15,7 @@ from res2net.callbacks.exact_resume import ExactResume
 from res2net.callbacks.metrics_csv import MetricsCSV
 from res2net.callbacks.plots import Curves
 from res2net.callbacks.progress import Progress
+from res2net.callbacks.quarantine import Quarantine
 from res2net.callbacks.summary import Summary
 from res2net.callbacks.train_metrics import TrainMetrics
 from res2net.callbacks.wandb import resolve_mode, wandb_logger
@@ -115,6 +116,7 @@ def train(config: Config) -> dict[str, Any]:
             metrics,
             summary,
             Curves(run.metrics, run.plots / "curves.png"),
+            Quarantine(data.quarantine, run.quarantine),
             Progress(
                 metrics,
                 accuracy,
@@ -139,6 +141,8 @@ def train(config: Config) -> dict[str, Any]:
         trainer.fit(classifier, data, ckpt_path=start.checkpoint, weights_only=True)
     except SIGTERMException as error:
         raise WorkError(f"stopped by SIGTERM at step {trainer.global_step}; {KEPT}") from error
+    except WorkError as error:
+        raise WorkError(f"{error}; {KEPT}") from error
     except SystemExit as error:  # Lightning's way to end after Ctrl-C
         raise KeyboardInterrupt(f"at step {trainer.global_step}; {KEPT}") from error
     if trainer.is_global_zero:

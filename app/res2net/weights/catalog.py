@@ -1,8 +1,8 @@
 """Published files by name, in the cache or fetched into it, and known again by their hashes.
 
 No file is in this repository. What is fetched is checked against the hash its publisher put into
-its name; where there is none, the sha256 of the first download is recorded beside the file and
-holds from then on.
+its name; where there is none, the sha256 of the first file that reads as those weights is recorded
+beside it and holds from then on.
 """
 
 from __future__ import annotations
@@ -64,10 +64,14 @@ def resolve(weights: str | os.PathLike[str], variant: str, *, cache: Path | None
     publisher's; `source/variant` the file of that name; all else is a path and comes back as it is.
 
     Raises:
-        InputError: As `find_published`.
+        InputError: As `find_published`, or the name is empty.
         WorkError: As `fetch`.
     """
     name = os.fspath(weights)
+    if not name:
+        raise InputError(
+            "weights '': an empty name; give a file, a run directory or published weights, as in1k"
+        )
     if Path(name).exists():
         return Path(name)
     if name == DEFAULT:
@@ -87,21 +91,23 @@ def fetch(name_or_variant: str, *, cache: Path | None = None) -> Path:
         cache: The folder. None: `cache_folder()`.
 
     Raises:
-        InputError: As `find_published`, or a file in the cache has another hash.
-        WorkError: The network failed; the message says where to put the file by hand.
+        InputError: As `find_published`; or a file in the cache has another hash, or none is known
+            and it does not read as these weights.
+        WorkError: The network failed or gave something else; the message says where to put the
+            file by hand.
     """
     published = find_published(name_or_variant)
     target = (cache or cache_folder()) / published.file
     if not target.exists():
         say(f"fetching {published.name}; licence of these weights: {published.licence}")
     if published.digest is None:
-        return _fetch_recorded(published.url, target)
+        return _fetch_recorded(published, target)
     try:
         return transfer.download(published.url, target, digest=published.digest)
-    except WorkError as error:
+    except transfer.DownloadError as error:
         if published.mirror is None:
             raise
-        say(f"{error}; now from the copy {published.mirror}")
+        say(f"{error.reason}; now from the copy {published.mirror}")
         return transfer.download(published.mirror, target, digest=published.digest)
 
 
@@ -131,15 +137,42 @@ def identify(path: str | os.PathLike[str], *, cache: Path | None = None) -> Publ
     return None
 
 
-def _fetch_recorded(url: str, target: Path) -> Path:
+def _fetch_recorded(published: PublishedFile, target: Path) -> Path:
     """As `download`, for a file whose publisher states no hash: that of the first one holds."""
     recorded = _recorded(target)
-    transfer.download(url, target, digest=recorded)
-    if recorded is None:
-        digest = transfer.file_hash(target, "sha256")
-        atomic_write_text(_record(target), f"{digest}  {target.name}\n")
-        say(f"{target}: its publisher states no hash; recorded beside it: sha256 {digest}")
+    lay_there = target.exists()
+    transfer.download(published.url, target, digest=recorded)
+    if recorded is not None:
+        return target
+    # A hash recorded of anything else would keep the right file out ever after.
+    try:
+        _check_content(published, target)
+    except InputError as error:
+        if lay_there:
+            raise InputError(
+                f"{error}; remove it to have it fetched from {published.url}"
+            ) from error
+        target.unlink()
+        raise WorkError(
+            f"{published.url}: what came is not {published.name} ({error}); nothing was kept; try "
+            f"again, or put the file at {target}"
+        ) from error
+    digest = transfer.file_hash(target, "sha256")
+    atomic_write_text(_record(target), f"{digest}  {target.name}\n")
+    say(f"{target}: its publisher states no hash; recorded beside it: sha256 {digest}")
     return target
+
+
+def _check_content(published: PublishedFile, file: Path) -> None:
+    """Refuse what is no file of weights, or one of another variant."""
+    from res2net.weights.infer import infer_variant
+    from res2net.weights.read import read_weights
+
+    weights = read_weights(file, backbone_only=True)
+    fitting = infer_variant(weights.state_dict, format=weights.format)
+    if published.variant not in fitting:
+        whose = " or ".join(fitting) or "no variant known here"
+        raise InputError(f"{file}: these are weights of {whose}, not of {published.variant}")
 
 
 def _recorded(target: Path) -> str | None:

@@ -8,7 +8,7 @@ with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
 import torch
@@ -21,11 +21,13 @@ Value = TypeVar("Value")
 NAMED = 8
 """How many keys an error names; the rest is counted."""
 
-# What wrapping a module puts in front of every key: DataParallel and DDP, Lightning.
-_WRAPPERS = ("module.", "model.")
+# What wrapping a module puts in front of every key: DataParallel and DDP, and the attributes that
+# Lightning modules commonly have.
+_WRAPPERS = ("module.", "model.", "net.", "backbone.")
 # torch.compile puts this where the compiled module stands, which may be inside.
 _COMPILED = "_orig_mod."
 _BACKBONE = "backbone."
+_FIRST_BLOCK = "backbone.stages.0.0"
 _COUNTER = ".num_batches_tracked"
 _OUR_MARKS = (
     {"backbone.stem.conv1.weight", "backbone.stages.0.0.conv1.weight"},
@@ -36,16 +38,16 @@ _OUR_MARKS = (
 def strip_wrappers(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """Take off what DataParallel, DDP, torch.compile and Lightning put into the keys.
 
-    A prefix goes only if every key has it.
+    A prefix goes only if every key has it, and only if keys of a known format come out.
     """
     stripped = {key.replace(_COMPILED, ""): value for key, value in tensors.items()}
-    while stripped:
+    while detect_format(stripped) is None:
         for wrapper in _WRAPPERS:
-            if all(key.startswith(wrapper) for key in stripped):
+            if stripped and all(key.startswith(wrapper) for key in stripped):
                 stripped = {key.removeprefix(wrapper): value for key, value in stripped.items()}
                 break
         else:
-            break
+            return dict(tensors)
     return stripped
 
 
@@ -79,7 +81,8 @@ def to_ours(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor
     ours = _exchange(living, key_map.prefixes, key_map.parts, key_map.leaves)
     for key, reshape in key_map.reshapes:
         if key in ours:
-            ours[key] = _reshaped(key, ours[key], reshape)
+            name, _ = as_there(key, (), format=key_map.format, ours=ours)
+            ours[key] = _reshaped(name, ours[key], reshape)
     return ours, key_map.format
 
 
@@ -91,12 +94,12 @@ def from_ours(tensors: Mapping[str, torch.Tensor], target: Format) -> dict[str, 
     """
     if target == "res2net":
         return dict(tensors)
-    # timm's files are the authors' but for DLA.
-    wanted = ("timm", "official") if target == "timm" else (target,)
+    # timm's files are the authors' but for DLA and for plain ResNets.
+    wanted = ("timm", "torchvision", "official") if target == "timm" else (target,)
     fitting = {
         key_map.format: key_map
         for key_map in reversed(KEY_MAPS)
-        if key_map.format in wanted and all(mark in tensors for mark in key_map.our_marks)
+        if key_map.format in wanted and _has_form(key_map, tensors)
     }
     if not fitting:
         choices = ", ".join(possible_targets(tensors))
@@ -109,21 +112,42 @@ def from_ours(tensors: Mapping[str, torch.Tensor], target: Format) -> dict[str, 
             given[key] = tensor.t() if reshape == "transpose" else tensor[:, :, None, None]
     if not key_map.counters:
         given = {key: value for key, value in given.items() if not key.endswith(_COUNTER)}
-    theirs = _exchange(
-        given, _reverse(key_map.prefixes), _reverse(key_map.parts), _reverse(key_map.leaves)
-    )
+    theirs = _exchange(given, *_reversed_tables(key_map))
     for key, shape, value in key_map.dead:
         theirs[key] = torch.full(shape, value) if shape else torch.tensor(int(value))
     return theirs
 
 
-def possible_targets(tensors: Iterable[str]) -> list[Format]:
-    """The formats that have a form for a network with these of our keys."""
-    present = set(tensors)
-    fitting = [key_map.format for key_map in KEY_MAPS if present.issuperset(key_map.our_marks)]
+def possible_targets(tensors: Mapping[str, torch.Tensor]) -> list[Format]:
+    """The formats that have a form for a network with these tensors by our keys."""
+    fitting = [key_map.format for key_map in KEY_MAPS if _has_form(key_map, tensors)]
     if "official" in fitting:
         fitting.append("timm")
     return ["res2net", *dict.fromkeys(fitting)]
+
+
+def as_there(
+    key: str, shape: tuple[int, ...], *, format: Format, ours: Collection[str]
+) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of one of our tensors in a file of that format, to tell people of it.
+
+    Args:
+        key: By our name; one that has no place there keeps it.
+        shape: Of ours.
+        format: Whose names.
+        ours: Our keys of the file's tensors.
+    """
+    for key_map in KEY_MAPS:
+        if key_map.format == format and all(mark in ours for mark in key_map.our_marks):
+            try:
+                (name,) = _exchange({key: shape}, *_reversed_tables(key_map))
+            except InputError:
+                break
+            reshape = dict(key_map.reshapes).get(key)
+            if reshape == "transpose":
+                return name, shape[::-1]
+            return name, (*shape, 1, 1) if reshape == "conv_1x1" and len(shape) == 2 else shape
+    return key, shape
 
 
 def name_some(items: Iterable[str], *, between: str = ", ") -> str:
@@ -139,9 +163,29 @@ def _recognise(keys: Mapping[str, object]) -> KeyMap | None:
 
 def _bare(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """Without `backbone.` where that is only a wrapper: some formats have it in their names."""
-    if _recognise(tensors) is None and all(key.startswith(_BACKBONE) for key in tensors):
+    # mmpretrain's classifier stands beside its backbone, not in it.
+    wrapped = _recognise(tensors) is None or f"{_BACKBONE}fc.weight" in tensors
+    if wrapped and all(key.startswith(_BACKBONE) for key in tensors):
         return {key.removeprefix(_BACKBONE): value for key, value in tensors.items()}
     return dict(tensors)
+
+
+def _has_form(key_map: KeyMap, tensors: Mapping[str, torch.Tensor]) -> bool:
+    if not all(mark in tensors for mark in key_map.our_marks):
+        return False
+    return not key_map.plain or _is_plain(tensors)
+
+
+def _is_plain(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """See `KeyMap.plain`. The only convolution of scale 2 has half of the width."""
+    conv1, conv2 = (tensors.get(f"{_FIRST_BLOCK}.{name}.weight") for name in ("conv1", "convs.0"))
+    if conv1 is None or conv2 is None or conv1.shape[0] != conv2.shape[0]:
+        return False
+    return not {"backbone.stem.conv2.weight", f"{_FIRST_BLOCK}.se.fc1.weight"} & tensors.keys()
+
+
+def _reversed_tables(key_map: KeyMap) -> tuple[Pairs, Pairs, Pairs]:
+    return _reverse(key_map.prefixes), _reverse(key_map.parts), _reverse(key_map.leaves)
 
 
 def _reverse(pairs: Pairs) -> Pairs:
@@ -149,10 +193,10 @@ def _reverse(pairs: Pairs) -> Pairs:
 
 
 def _exchange(
-    tensors: Mapping[str, torch.Tensor], prefixes: Pairs, parts: Pairs, leaves: Pairs
-) -> dict[str, torch.Tensor]:
+    tensors: Mapping[str, Value], prefixes: Pairs, parts: Pairs, leaves: Pairs
+) -> dict[str, Value]:
     front, end = dict(prefixes), dict(leaves)
-    exchanged: dict[str, torch.Tensor] = {}
+    exchanged: dict[str, Value] = {}
     homeless: list[str] = []
     for key, value in tensors.items():
         cut = key.rfind(".")
@@ -181,4 +225,4 @@ def _reshaped(key: str, tensor: torch.Tensor, reshape: Reshape) -> torch.Tensor:
     if reshape == "conv_1x1" and tensor.ndim == 4 and tensor.shape[2:] == (1, 1):
         return tensor[:, :, 0, 0].contiguous()
     expected = "(C, N)" if reshape == "transpose" else "(N, C, 1, 1)"
-    raise InputError(f"{key} is {tuple(tensor.shape)} there, not {expected}")
+    raise InputError(f"{key} is {tuple(tensor.shape)}, not {expected}")

@@ -54,16 +54,6 @@ def only_variant(state_dict: Mapping[str, torch.Tensor], *, format: Format) -> s
     return None if foreign else fitting[0]
 
 
-def nearest_variant(state_dict: Mapping[str, torch.Tensor]) -> str:
-    """The variant that has most nearly as many numbers: to say what weights lack to be its."""
-    numbers = _backbone_parameters(state_dict)
-    channels = _out_channels(state_dict)
-    return min(
-        VARIANTS.values(),
-        key=lambda v: abs(v.parameters - (channels + 1) * v.num_classes - numbers),
-    ).name
-
-
 def pools_as_paddle(variant: Variant) -> bool:
     """Whether its blocks compute what only PaddleClas's do with the same weights."""
     return variant.stride_1_first_as_normal or not variant.pool_count_include_pad

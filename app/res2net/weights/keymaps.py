@@ -1,8 +1,9 @@
 """The tables of `formats`: how each origin calls our modules. Facts only; nothing here computes.
 
-Sources: the keys of timm 1.0.31's networks, which are the authors'; mmpretrain 1.2.0 and
-mmdetection (issues 3699 and 4050) for OpenMMLab's; PaddleClas d178931, `res2net.py` and
-`res2net_vd.py`, and the files that its own networks write with PaddlePaddle 3.3.1.
+Sources: the keys of timm 1.0.31's networks, which are the authors', and of torchvision's ResNets;
+mmpretrain 1.2.0 and mmdetection (issues 3699 and 4050) for OpenMMLab's; PaddleClas d178931,
+`res2net.py` and `res2net_vd.py`, and the files that its own networks write with PaddlePaddle
+3.3.1.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["res2net", "official", "timm", "mmpretrain", "mmdet", "paddle"]
-"""`official` are the authors' keys, timm's too; `timm` is said only of DLA, where they differ."""
+Format = Literal["res2net", "official", "timm", "torchvision", "mmpretrain", "mmdet", "paddle"]
+"""`official` are the authors' keys, timm's too; `timm` is said only of DLA, where they differ.
+`torchvision` are those of plain ResNets, in timm as well."""
 
 Pairs = tuple[tuple[str, str], ...]
 Reshape = Literal["transpose", "conv_1x1"]
@@ -27,6 +29,9 @@ class KeyMap:
     """Keys by which theirs are recognised: all must be there."""
     our_marks: tuple[str, ...]
     """Keys by which ours are recognised as this shape of network."""
+    plain: bool = False
+    """Only for plain ResNets: one convolution of full width a block (scale 1), no deep stem, no
+    squeeze and excitation."""
     prefixes: Pairs
     """Of a whole key, exactly one is exchanged: the longest that fits."""
     parts: Pairs = ()
@@ -88,6 +93,16 @@ OFFICIAL_V1B = KeyMap(
         *_FC,
     ),
     parts=_SHORTCUT_AFTER_POOL,
+)
+# torchvision's and timm's plain ResNets.
+TORCHVISION = KeyMap(
+    format="torchvision",
+    # Without the third convolution it would be a ResNet of basic blocks.
+    marks=("conv1.weight", "layer1.0.conv2.weight", "layer1.0.conv3.weight"),
+    our_marks=_OUR_STEM,
+    plain=True,
+    prefixes=(*_STEM, *_LAYERS, *_FC),
+    parts=((".conv2.", ".convs.0."), (".bn2.", ".bns.0."), *_SHORTCUT),
 )
 
 
@@ -237,6 +252,7 @@ KEY_MAPS: tuple[KeyMap, ...] = (
     # Those with more marks come before those whose marks they contain.
     OFFICIAL_V1B,
     OFFICIAL_V1,
+    TORCHVISION,
     OFFICIAL_DLA,
     TIMM_DLA,
     MMPRETRAIN_V1B,

@@ -46,6 +46,18 @@ _BESIDE_TENSORS: list[Any] = [
     argparse.Namespace,
 ]
 _NUMBERS = "biuf"  # kinds of dtype
+_ZIP = b"PK\x03\x04"
+# The number that files of before PyTorch 1.6 begin with, as a pickle.
+_LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
+
+
+class UnknownKindError(InputError):
+    """The file is none that can be read here, or damaged: which of both cannot be told."""
+
+
+def is_torch(first: bytes) -> bool:
+    """Whether a file with these first bytes, 32 of them, is one of `torch.save`, or a zip."""
+    return first.startswith((_ZIP, _LEGACY))
 
 
 def read_torch(file: Path) -> Any:
@@ -60,13 +72,16 @@ def read_torch(file: Path) -> Any:
             magic = stream.read(4)
         if not magic:
             raise InputError("the file is empty")
-        is_zip = magic == b"PK\x03\x04"
+        is_zip = magic == _ZIP
         # torch.load checks no sums: a flipped bit would become a quietly different network.
         if is_zip and not is_sound(file):
             raise InputError("the file is damaged or cut short")
         with warnings.catch_warnings(), torch.serialization.safe_globals(_BESIDE_TENSORS):
             # About pickle protocols: what comes of it is said in the error's one line.
             warnings.simplefilter("ignore", UserWarning)
+            if file.suffix == ".safetensors":  # a name that torch.load believes
+                with file.open("rb") as stream:
+                    return torch.load(stream, map_location="cpu", weights_only=True)
             # Files of before PyTorch 1.6 are no zip archives and cannot be mapped.
             return torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
     except InputError:
@@ -78,7 +93,7 @@ def read_torch(file: Path) -> Any:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and named is not None:
             raise InputError(_refusal(named.group(1))) from error
-        raise InputError("is damaged, cut short or no PyTorch file of weights") from error
+        raise UnknownKindError("is damaged, cut short or no PyTorch file of weights") from error
 
 
 def read_paddle(file: Path) -> dict[str, torch.Tensor]:
@@ -98,7 +113,7 @@ def read_paddle(file: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from error
     except Exception as error:
-        raise InputError("is damaged, cut short or no file of PaddlePaddle") from error
+        raise UnknownKindError("is damaged, cut short or no file of PaddlePaddle") from error
     if not isinstance(stored, Mapping):
         raise InputError(f"holds a {type(stored).__name__}, not a table of weights")
     tensors: dict[str, torch.Tensor] = {}

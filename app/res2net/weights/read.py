@@ -6,37 +6,25 @@ line.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 
 from res2net import imagenet
 from res2net.errors import InputError
-from res2net.files.runs import SCHEMA, RunDirectory
+from res2net.files.runs import SCHEMA
 from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import VARIANTS
 from res2net.preprocessing import Preprocessing
-from res2net.weights.formats import name_some, strip_wrappers, to_ours
+from res2net.weights.formats import as_there, name_some, strip_wrappers, to_ours
 from res2net.weights.infer import infer_variant
 from res2net.weights.keymaps import Format
-from res2net.weights.pickles import read_paddle, read_torch
+from res2net.weights.pickles import UnknownKindError
+from res2net.weights.stored import ACCEPTED, METADATA_KEY, find_file, read_stored
 
-METADATA_KEY = "res2net"
-"""Where a checkpoint (an entry beside `state_dict`) or a safetensors file (its metadata, as JSON)
-says what its weights are: `files.runs.identity`."""
-
-ACCEPTED = (
-    "a run directory, PyTorch files of tensors (.ckpt, .pth, .pt), .safetensors and .pdparams"
-)
-
-_CONTAINERS = ("state_dict", "model")
-_EMA_CONTAINERS = ("ema_state_dict", "state_dict_ema")  # ours, timm's
-_NO_AVERAGE = f"holds no averaged weights ({' or '.join(_EMA_CONTAINERS)})"
 _FC_WEIGHT = "head.fc.weight"
 _FC_BIAS = "head.fc.bias"
 
@@ -61,6 +49,8 @@ class Weights:
     """The file."""
     format: Format = "res2net"
     """Whose keys the file has."""
+    has_ema: bool = False
+    """These are the raw weights, and the file has averaged ones too."""
 
 
 def read_weights(
@@ -74,7 +64,8 @@ def read_weights(
 
     Args:
         path: A file, or a run directory.
-        ema: The averaged weights (`ema_state_dict`) rather than the raw ones.
+        ema: The averaged weights (`ema_state_dict`, timm's `state_dict_ema`) rather than the raw
+            ones.
         checkpoint: Which file of a run directory.
         backbone_only: Also take a backbone without a classifier (0 classes), as detectors save it.
 
@@ -82,23 +73,17 @@ def read_weights(
         InputError: There is no such file, or it is damaged, carries code, or holds something else
             than one Res2Net classifier.
     """
-    file = _resolve(Path(path), checkpoint)
+    file = find_file(path, checkpoint)
     try:
-        if file.suffix == ".safetensors":
-            tensors, description = _read_safetensors(file, ema=ema)
-        elif file.suffix == ".pdparams":
-            if ema:
-                raise InputError(_NO_AVERAGE)
-            tensors, description = read_paddle(file), None
-        else:
-            tensors, description = _read_torch(file, ema=ema)
-        state_dict, format = _our_keys(tensors)
-        weights = _describe(state_dict, description, format=format, source=str(file))
+        stored = read_stored(file, ema=ema)
+        state_dict, format = _our_keys(stored.tensors)
+        weights = _describe(state_dict, stored.description, format=format, source=str(file))
         if weights.num_classes == 0 and not backbone_only:
             raise InputError("holds a backbone without a classifier")
-        return weights
+        return replace(weights, has_ema=stored.has_ema)
     except InputError as error:
-        raise InputError(f"weights {str(file)!r}: {error}; accepted: {ACCEPTED}") from error
+        accepted = f"; accepted: {ACCEPTED}" if isinstance(error, UnknownKindError) else ""
+        raise InputError(f"weights {str(file)!r}: {error}{accepted}") from error
 
 
 def apply_weights(model: Res2NetClassifier, weights: Weights) -> str | None:
@@ -128,6 +113,25 @@ def fit_weights(
         InputError: A tensor is missing, unexpected or of another shape; or the weights are of
             another variant with the same shapes.
     """
+    given, announcement, problems = _compare(model, weights)
+    if problems:
+        name = model.variant or "the network"
+        raise InputError(
+            f"weights {weights.source!r} do not fit {name}{_why(model.variant, weights, problems)}"
+        )
+    _check_meaning(weights, model.variant)
+    return given, announcement
+
+
+def misfits(model: Res2NetClassifier, weights: Weights) -> list[str]:
+    """What is missing, unexpected or of another shape, by the names that the file has for it."""
+    return _compare(model, weights)[2]
+
+
+def _compare(
+    model: Res2NetClassifier, weights: Weights
+) -> tuple[dict[str, torch.Tensor], str | None, list[str]]:
+    """What `fit_weights` returns, and `misfits`."""
     expected = model.state_dict()
     given = dict(weights.state_dict)
     announcement = None
@@ -147,22 +151,35 @@ def fit_weights(
         if key.endswith(".num_batches_tracked"):
             given.setdefault(key, tensor)
 
-    problems = [f"{key} is missing" for key in expected if key not in given]
-    problems += [f"{key} is unexpected" for key in given if key not in expected]
-    problems += [
-        f"{key} is {tuple(given[key].shape)}, not {tuple(tensor.shape)}"
+    def there(key: str, tensor: torch.Tensor) -> tuple[str, tuple[int, ...]]:
+        return as_there(key, tuple(tensor.shape), format=weights.format, ours=weights.state_dict)
+
+    problems = [
+        f"{there(key, tensor)[0]} is missing"
         for key, tensor in expected.items()
-        if key in given and given[key].shape != tensor.shape
+        if key not in given
     ]
-    if problems:
-        name = model.variant or "the network"
-        whose = ""
-        if weights.model is not None and weights.model != model.variant:
-            whose = f" (they are of {weights.model})"
-        what = name_some(problems, between="; ")
-        raise InputError(f"weights {weights.source!r} do not fit {name}{whose}: {what}")
-    _check_meaning(weights, model.variant)
-    return given, announcement
+    problems += [
+        f"{there(key, tensor)[0]} is unexpected"
+        for key, tensor in given.items()
+        if key not in expected
+    ]
+    for key, tensor in expected.items():
+        if key in given and given[key].shape != tensor.shape:
+            (name, shape), (_, wanted) = there(key, given[key]), there(key, tensor)
+            problems.append(f"{name} is {shape}, not {wanted}")
+    return given, announcement, problems
+
+
+def _why(variant: str, weights: Weights, problems: list[str]) -> str:
+    """The rest of the sentence: whose weights they are, or what is wrong with them."""
+    fitting = infer_variant(weights.state_dict, format=weights.format)
+    if variant in VARIANTS and fitting and variant not in fitting:
+        meant = [weights.model] if weights.model in fitting else fitting
+        return f": these are weights of {' or '.join(meant)}"
+    said = weights.model not in (None, variant)
+    whose = f" (they are of {weights.model})" if said else ""
+    return f"{whose}: {name_some(problems, between='; ')}"
 
 
 def _check_meaning(weights: Weights, variant: str) -> None:
@@ -175,61 +192,6 @@ def _check_meaning(weights: Weights, variant: str) -> None:
             f"weights {weights.source!r} do not fit {variant}: they are of {meant[0]}, whose "
             "blocks have the same shapes, but pool and add in another way"
         )
-
-
-def _resolve(path: Path, checkpoint: Literal["last", "best"]) -> Path:
-    if path.is_dir():
-        run = RunDirectory(path)
-        file = run.last if checkpoint == "last" else run.best
-        if not file.is_file():
-            present = sorted(found.name for found in path.glob("*.ckpt")) or ["no checkpoint"]
-            raise InputError(
-                f"weights {str(path)!r}: the directory has no {file.name}, it has "
-                f"{', '.join(present)}; accepted: {ACCEPTED}"
-            )
-        return file
-    if not path.is_file():
-        raise InputError(f"weights {str(path)!r}: no such file; accepted: {ACCEPTED}")
-    return path
-
-
-def _read_torch(file: Path, *, ema: bool) -> tuple[Mapping[str, Any], Any]:
-    """(tensors as named in the file, the description beside them or None)."""
-    stored = read_torch(file)
-    if not isinstance(stored, Mapping):
-        raise InputError(f"holds a {type(stored).__name__}, not a table of weights")
-    description = stored.get(METADATA_KEY)
-    for container in _EMA_CONTAINERS if ema else _CONTAINERS:
-        if isinstance(stored.get(container), Mapping):
-            return stored[container], description
-    if ema:
-        raise InputError(_NO_AVERAGE)
-    return stored, description
-
-
-def _read_safetensors(file: Path, *, ema: bool) -> tuple[Mapping[str, Any], Any]:
-    """As `_read_torch`."""
-    from safetensors import SafetensorError, safe_open
-
-    if ema:
-        raise InputError(_NO_AVERAGE)
-    if file.stat().st_size == 0:
-        raise InputError("the file is empty")
-    try:
-        with safe_open(file, framework="pt", device="cpu") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})") from error
-    except SafetensorError as error:
-        raise InputError("is damaged, cut short or no safetensors file") from error
-    text = metadata.get(METADATA_KEY)
-    if text is None:
-        return tensors, None
-    try:
-        return tensors, json.loads(text)
-    except ValueError as error:
-        raise InputError(f"its metadata {METADATA_KEY!r} is no JSON") from error
 
 
 def _our_keys(tensors: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], Format]:
@@ -247,7 +209,8 @@ def _describe(
     num_classes = 0
     if any(key.startswith("head.") for key in state_dict):
         if _FC_WEIGHT not in state_dict or state_dict[_FC_WEIGHT].ndim != 2:
-            raise InputError(f"its classifier has no matrix {_FC_WEIGHT}")
+            name, _ = as_there(_FC_WEIGHT, (), format=format, ours=state_dict)
+            raise InputError(f"its classifier has no matrix {name}")
         num_classes = state_dict[_FC_WEIGHT].shape[0]
     if description is None:
         foreign = format != "res2net" and num_classes == imagenet.NUM_CLASSES

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from res2net.callbacks.accuracy import Accuracy
 from res2net.callbacks.metrics_csv import HEADER, MetricsCSV
+from res2net.errors import WorkError
 
 # Lightning's advice on loaders and intervals
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -28,7 +29,8 @@ class Scores(L.LightningModule):
         return self.weight
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
-        losses = F.cross_entropy(*batch, ignore_index=-1, reduction="none")
+        logits, labels = batch
+        losses = F.cross_entropy(logits, labels.clamp(min=-1), ignore_index=-1, reduction="none")
         return {"losses": losses, "logits": batch[0]}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -97,7 +99,7 @@ def test_each_image_counts_once_and_padding_never(images: int, classes: int) -> 
 @pytest.mark.parametrize("expected", [22, 24, 32])
 def test_another_number_of_images_than_there_are_is_a_bug(expected: int) -> None:
     trainer = trainer_with(Accuracy(10, images=expected))
-    with pytest.raises(RuntimeError, match=f"^counted 23 of {expected} evaluation images$"):
+    with pytest.raises(RuntimeError, match=rf"^counted 23 \+ 0 of {expected} evaluation images$"):
         trainer.validate(Scores(), loader(batches_of(23, 10)), verbose=False)
 
 
@@ -111,12 +113,24 @@ def test_an_evaluation_starts_from_zero() -> None:
         assert accuracy.results["top1"] == counted(batches, 1) / 23
 
 
-def test_another_label_can_mean_padding() -> None:
-    batches = [(logits, labels % 11) for logits, labels in batches_of(23, 11)]
-    images = sum(int((labels != 10).sum()) for _, labels in batches)
-    accuracy = Accuracy(11, images=images, padding=10)
+def test_images_that_were_left_out_are_counted_apart() -> None:
+    batches = batches_of(23, 10)
+    for _, labels in batches:
+        labels[0] = -2
+    accuracy = Accuracy(10, images=23)
     trainer_with(accuracy).validate(Scores(), loader(batches), verbose=False)
-    assert accuracy.results["images"] == images < 23
+    assert accuracy.excluded == len(batches)
+    images = accuracy.results["images"]
+    assert images == 23 - len(batches)
+    valid = [(logits, labels.clamp(min=-1)) for logits, labels in batches]
+    assert accuracy.results["top1"] == counted(valid, 1) / images
+    assert accuracy.results["top5"] == counted(valid, 5) / images
+
+
+def test_an_evaluation_without_a_single_good_image_fails() -> None:
+    batches = [(logits, torch.full_like(labels, -2)) for logits, labels in batches_of(8, 10)]
+    with pytest.raises(WorkError, match="none of the 8 evaluation images can be decoded"):
+        trainer_with(Accuracy(10, images=8)).validate(Scores(), loader(batches), verbose=False)
 
 
 def test_a_fit_writes_its_rows_each_epoch(tmp_path: Path) -> None:

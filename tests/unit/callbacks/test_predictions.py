@@ -9,7 +9,7 @@ import torch
 
 from res2net.callbacks import predictions
 from res2net.callbacks.predictions import Predictions
-from res2net.data.order import PADDING, EvalOrder
+from res2net.data.order import EXCLUDED, PADDING, EvalOrder
 
 
 @pytest.mark.parametrize("count", [1, 12, 13, 23])
@@ -30,9 +30,12 @@ def test_in_the_order_of_the_source(
             indices = torch.from_numpy(order.batch(position))
             shown = torch.zeros(4, classes)
             shown[indices != PADDING] = logits[indices[indices != PADDING]]
-            callback.on_validation_batch_end(trainer, module, {"logits": shown}, None, position)
+            labels = torch.where(indices == 5, EXCLUDED, indices)
+            batch = (None, labels)
+            callback.on_validation_batch_end(trainer, module, {"logits": shown}, batch, position)
         said.insert(0, torch.cat(callback._batches))
     monkeypatch.setattr(predictions, "gather_all_tensors", lambda mine: said)
     callback.on_validation_epoch_end(trainer, module)
     expected = logits.topk(min(5, classes), dim=1).indices.numpy()
+    expected[5:6] = predictions.NONE  # the sixth could not be decoded
     assert np.array_equal(callback.classes, expected)

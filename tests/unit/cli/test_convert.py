@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+import torchvision
 
 from res2net.cli.main import main
 from res2net.weights.formats import from_ours
@@ -37,14 +38,15 @@ def refusal(capsys, *arguments) -> str:
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_there_and_back(tmp_path, tensors, source, suffix, capsys):
-    previous, whose = source, "official"
+    previous, whose = source, "official/timm"
     for step, target in enumerate(("mmpretrain", "res2net", "timm", "official", "res2net")):
         path = tmp_path / f"{step}{suffix}"
         assert main(["convert", str(previous), str(path), "--to", target]) == 0
         out, err = capsys.readouterr()
         line = f"{NAME}: 206 tensors, {whose} -> {target}, 91,994 parameters, {path}\n"
         assert (out, err) == (line, "")
-        previous, whose = path, "official" if target == "timm" else target
+        previous = path
+        whose = "official/timm" if target in ("official", "timm") else target
     weights = read_weights(previous)
     assert weights.model == NAME
     assert weights.state_dict.keys() == tensors.keys()
@@ -71,7 +73,61 @@ def test_json(tmp_path, source, capsys):
         "to": "res2net",
         "tensors": 206,
         "parameters": 91_994,
+        "in_channels": 3,
     }
+
+
+def test_averaged_weights(tmp_path, tensors, capsys):
+    both, only = tmp_path / "both.pth", tmp_path / "only.pth"
+    averaged = {key: value * 2 for key, value in tensors.items()}
+    torch.save({"state_dict": tensors, "state_dict_ema": averaged}, both)
+    torch.save({"state_dict_ema": averaged}, only)
+    raw, *written = (tmp_path / f"{number}.pth" for number in range(3))
+    assert main(["convert", str(both), str(raw), "--to", "res2net"]) == 0
+    assert capsys.readouterr().err == (
+        f"{both}: has averaged weights as well, which --ema takes; these are the raw ones\n"
+    )
+    bias = "head.fc.bias"
+    assert torch.equal(read_weights(raw).state_dict[bias], tensors[bias])
+    for source, path in zip((both, only), written, strict=True):
+        assert main(["convert", str(source), str(path), "--to", "res2net", "--ema"]) == 0
+        assert capsys.readouterr().err == ""
+        assert torch.equal(read_weights(path).state_dict[bias], averaged[bias])
+    path = tmp_path / "x.pth"
+    assert "give --ema to take them" in refusal(capsys, only, path, "--to", "res2net")
+
+
+def test_torchvision_s_names_there_and_back(tmp_path, capsys):
+    theirs = torchvision.models.resnet50(num_classes=2).state_dict()
+    first, ours, second, timm = (tmp_path / f"{name}.pth" for name in "abcd")
+    torch.save({"model": theirs}, first)  # as torchvision's reference training writes it
+    assert main(["convert", str(first), str(ours), "--to", "res2net"]) == 0
+    assert main(["convert", str(ours), str(second), "--to", "torchvision"]) == 0
+    assert main(["convert", str(ours), str(timm), "--to", "timm"]) == 0
+    line, *_ = capsys.readouterr().out.splitlines()
+    assert line.startswith("resnet50: 320 tensors, torchvision/timm -> res2net, ")
+    for path in (second, timm):
+        after = torch.load(path, weights_only=True)
+        assert after.keys() == theirs.keys()
+        assert all(torch.equal(after[key], theirs[key]) for key in theirs)
+
+
+def test_images_of_other_channels_are_told(tmp_path, capsys):
+    source, path = tmp_path / "a.pth", tmp_path / "b.pth"
+    torch.save(create_model(NAME, in_channels=1).state_dict(), source)
+    assert main(["convert", str(source), str(path), "--to", "official"]) == 0
+    out, _ = capsys.readouterr()
+    assert out.endswith(f" parameters, for images of 1 channel, {path}\n")
+
+
+def test_values_that_are_not_finite_are_told(tmp_path, tensors, capsys):
+    source, path = tmp_path / "a.pth", tmp_path / "b.pth"
+    tensors["backbone.stages.1.0.convs.1.weight"][0, 0] = float("nan")
+    torch.save(tensors, source)
+    assert main(["convert", str(source), str(path), "--to", "official"]) == 0
+    assert capsys.readouterr().err == (
+        "warning: 1 of 206 tensors have values that are not finite: layer2.0.convs.1.weight\n"
+    )
 
 
 def test_nothing_is_overwritten(tmp_path, source, capsys):
@@ -87,7 +143,7 @@ def test_missing_tensors_are_named_and_nothing_is_written(tmp_path, tensors, cap
     torch.save(tensors, source)
     for model in ([], ["--model", NAME]):
         message = refusal(capsys, source, path, "--to", "official", *model)
-        assert f"do not fit {NAME}: backbone.stages.1.1.conv3.weight is missing" in message
+        assert f"{NAME}: backbone.stages.1.1.conv3.weight is missing" in message
     assert not path.exists()
 
 

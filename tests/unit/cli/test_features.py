@@ -68,6 +68,17 @@ def test_csv_and_json(run, images, capsys):
     np.testing.assert_array_equal(np.array([row[1:] for row in rows], np.float32), expected)
 
 
+def test_averaged_weights(run, images):
+    stored = torch.load(f"{run}/last.ckpt")
+    averaged = {k: v + 1 if "bn3.bias" in k else v for k, v in stored["state_dict"].items()}
+    torch.save(stored | {"ema_state_dict": averaged}, "both.ckpt")
+    assert main(["features", "both.ckpt", "images", "--out=raw.npz"]) == 0
+    assert main(["features", "both.ckpt", "images", "--ema", "--out=averaged.npz"]) == 0
+    raw, found = (np.load(name)["features"] for name in ("raw.npz", "averaged.npz"))
+    np.testing.assert_array_equal(found, FeatureExtractor("both.ckpt", ema=True)(images))
+    assert not np.allclose(found, raw)
+
+
 def test_a_broken_file_is_named_and_the_rest_kept(run, images, capsys):
     Path("images/b/broken.png").write_bytes(b"no image")
     assert main(["features", run, "images", "--out", "out.npz", "--json"]) == 1

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ from res2net.errors import InputError, WorkError
 
 COMMAND = [sys.executable, "-m", "res2net"]
 VERB_HELPS = [[name, "--help"] for name in VERBS if find_spec(f"res2net.cli.{name}")]
-VERB_LIST = "(verbs: train, test, predict, features, convert, models, doctor)"
+VERB_LIST = f"(verbs: {', '.join(VERBS)})"
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +187,11 @@ def test_answers_quickly_and_without_torch(argv):
     )
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        # of the processor: other tests run at the same time
+        start = os.times()
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
+        end = os.times()
+        seconds.append(
+            end.children_user - start.children_user + end.children_system - start.children_system
+        )
     assert min(seconds) < 0.5

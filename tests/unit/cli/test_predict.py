@@ -104,7 +104,9 @@ def test_jsonl(run, images, expected, capsys):
 
 def test_csv(run, images, expected, capsys):
     assert main(["predict", run, "images", "--csv", "--topk", "9"]) == 0
-    header, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
+    out, err = capsys.readouterr()
+    assert err == "--topk 9: the model has 3 classes\n"
+    header, *rows = csv.reader(io.StringIO(out))
     columns = "source index label1 score1 label2 score2 label3 score3"
     assert header == columns.split()
     assert [row[0] for row in rows] == images
@@ -127,6 +129,25 @@ def test_table(run, images, expected, capsys):
 def test_table_of_one_class(run, images, capsys):
     assert main(["predict", run, images[0], "--topk", "1"]) == 0
     assert capsys.readouterr().out.splitlines()[0].split() == ["image", "top-1", "score"]
+
+
+def test_averaged_weights(run, images, capsys):
+    stored = torch.load(f"{run}/last.ckpt")
+    raw = stored["state_dict"]
+    averaged = raw | {"head.fc.bias": torch.tensor([0.0, 0.0, 1e6])}
+    raw = raw | {"head.fc.bias": torch.tensor([1e6, 0.0, 0.0])}
+    torch.save(stored | {"state_dict": raw, "ema_state_dict": averaged}, "both.ckpt")
+    for arguments, label in (([], NAMES[0]), (["--ema"], NAMES[2])):
+        assert main(["predict", "both.ckpt", "images", "--jsonl", *arguments]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert {json.loads(line)["label"] for line in lines} == {label}
+    assert main(["predict", run, "images", "--ema"]) == 2
+    assert "holds no averaged weights" in capsys.readouterr().err
+
+
+def test_the_best_checkpoint_of_a_plain_file(run, images, capsys):
+    assert main(["predict", f"{run}/last.ckpt", "images", "--checkpoint", "best"]) == 2
+    assert "checkpoint 'best': applies to run directories" in capsys.readouterr().err
 
 
 def test_two_forms_are_refused(run, images, capsys):

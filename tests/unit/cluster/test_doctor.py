@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 
 import pytest
 import torch
@@ -102,7 +102,7 @@ def test_a_package_below_the_floor(monkeypatch):
 
 def test_dali_that_cannot_be_imported(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
-    monkeypatch.delitem(sys.modules, "res2net.data.dali", raising=False)
+    monkeypatch.delitem(sys.modules, "res2net.data.dali.stream", raising=False)
     assert main(["doctor", "--json"]) == 1
     checks = json.loads(capsys.readouterr().out)["checks"]
     failed = {check["name"]: check for check in checks if check["status"] == "fail"}
@@ -191,7 +191,7 @@ def test_a_decoder_that_gives_wrong_pixels(monkeypatch):
         def __next__(self):
             return torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1)
 
-    monkeypatch.setattr("res2net.data.dali.Stream", Black)
+    monkeypatch.setattr(import_module("res2net.data.dali.stream"), "Stream", Black)
     check = only(doctor._decode(None))
     assert check.status == "fail"
     assert "[0, 0, 0] instead of [200, 120, 40]" in check.value

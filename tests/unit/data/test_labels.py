@@ -404,3 +404,22 @@ def test_real_labels_that_do_not_fit(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(InputError, match="no such file of ReaL labels"):
         read_real_labels(str(path), source)
+
+
+def test_a_list_that_counts_from_one_is_refused_even_for_a_part_of_the_images(
+    tmp_path: Path,
+) -> None:
+    val = tmp_path / "val"
+    val.mkdir()
+    (val / "ILSVRC2012_val_00000007.JPEG").touch()
+    lines = [f"ILSVRC2012_val_{n:08d}.JPEG {n % 1000 + 1}\n" for n in range(1, 50_001)]
+    (tmp_path / "val.txt").write_text("".join(lines))
+    with pytest.raises(InputError, match=r"class 1000: expected 0 to 999 .* count from 1$"):
+        open_folder(str(val), class_names=tuple(imagenet.class_names()))
+
+
+def test_the_folder_above_is_told_to_be_that(tmp_path: Path) -> None:
+    (tmp_path / "val" / "cat").mkdir(parents=True)
+    (tmp_path / "val" / "cat" / "1.jpg").touch()
+    with pytest.raises(InputError, match=r"unknown class val .*; did you mean .*/val\?$"):
+        open_folder(str(tmp_path), class_names=("cat", "dog"))

@@ -137,3 +137,140 @@ def test_evaluation_takes_each_sample_once_and_pads_at_the_end(
     # an endless row: the next pass is the same
     for rank in ranks:
         assert np.array_equal(rank.batch(batches), rank.batch(0))
+
+
+# Repeats, balance, the tail
+
+
+@given(
+    cut=st.tuples(st.integers(1, 8), st.integers(1, 9), st.integers(1, 4)),
+    count=st.integers(1, 300),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 5),
+)
+def test_a_wrapped_epoch_has_all_samples_and_its_beginning_again(
+    cut: tuple[int, int, int], count: int, seed: int, epoch: int
+) -> None:
+    world, batch_size, accumulate = cut
+    order = TrainOrder(
+        count=count,
+        seed=seed,
+        batch_size=batch_size,
+        world_size=world,
+        accumulate=accumulate,
+        wrap=True,
+    )
+    drawn = order.epoch(epoch)
+    assert len(drawn) % order.global_batch_size == 0
+    assert 0 <= len(drawn) - count < order.global_batch_size
+    assert sorted(drawn[:count].tolist()) == list(range(count))
+    assert drawn[count:].tolist() == np.resize(drawn[:count], len(drawn))[count:].tolist()
+
+
+@given(
+    repeats=st.integers(2, 5),
+    world=st.integers(1, 8),
+    each=st.integers(1, 6),
+    steps=st.integers(1, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_repeats_come_in_one_step_on_different_ranks(
+    repeats: int, world: int, each: int, steps: int, seed: int
+) -> None:
+    batch_size = repeats * each  # so that no image's copies are cut between two steps
+    count = steps * world * batch_size
+    ranks = [
+        TrainOrder(
+            count=count,
+            seed=seed,
+            batch_size=batch_size,
+            world_size=world,
+            rank=rank,
+            repeats=repeats,
+        )
+        for rank in range(world)
+    ]
+    seen: list[int] = []
+    for step in range(steps):
+        batches = [rank.batch(step) for rank in ranks]
+        samples, copies = np.unique(np.concatenate(batches), return_counts=True)
+        assert set(copies.tolist()) == {repeats}
+        seen += samples.tolist()
+        if world % repeats == 0:
+            assert all(len(set(batch.tolist())) == batch_size for batch in batches)
+    assert len(seen) == len(set(seen)) == count // repeats
+    assert ranks[0].epoch(0).tolist() != ranks[0].epoch(1).tolist() or count == repeats
+
+
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=2, max_size=8),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 4),
+)
+def test_a_balanced_epoch_has_all_classes_equally_often(
+    sizes: list[int], seed: int, epoch: int
+) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    order = TrainOrder(count=len(labels), seed=seed, batch_size=1, labels=labels)
+    drawn = order.epoch(epoch)
+    assert len(drawn) == len(labels)
+    counts = np.bincount(labels[drawn], minlength=len(sizes))
+    assert counts.max() - counts.min() <= 1
+    for kind, size in enumerate(sizes):
+        copies = np.bincount(drawn[labels[drawn] == kind], minlength=len(labels))
+        copies = copies[labels == kind]
+        # none comes again before all have come
+        assert copies.max() - copies.min() <= 1
+        assert copies.sum() == counts[kind] and len(copies) == size
+
+
+def test_balanced_classes_come_mixed_and_other_samples_in_other_epochs() -> None:
+    labels = np.repeat([0, 1], [900, 100])
+    order = TrainOrder(count=1000, seed=0, batch_size=10, labels=labels)
+    first, second = order.epoch(0), order.epoch(1)
+    for part in np.split(labels[first], 10):
+        assert 0.3 < part.mean() < 0.7
+    majority = [set(epoch[labels[epoch] == 0].tolist()) for epoch in (first, second)]
+    assert len(majority[0]) == len(majority[1]) == 500
+    assert 150 < len(majority[0] & majority[1]) < 400
+
+
+@given(data=st.data())
+def test_stopped_anywhere_and_resumed_on_other_ranks_nothing_is_lost_or_doubled(
+    data: st.DataObject,
+) -> None:
+    """Any number of legs, each on ranks and batches of its own; the global batch stays."""
+    unit = data.draw(st.integers(1, 24))
+    cuts = [
+        (world, unit // world // accumulate, accumulate)
+        for world in range(1, 9)
+        for accumulate in range(1, 4)
+        if unit % (world * accumulate) == 0
+    ]
+    options = {
+        "count": data.draw(st.integers(unit, 200)),
+        "seed": data.draw(st.integers(0, 99)),
+        "wrap": data.draw(st.booleans()),
+        "repeats": data.draw(st.sampled_from([1, 1, 2, 3])),
+    }
+    whole = TrainOrder(batch_size=unit, **options)
+    total = 2 * whole.steps
+    step, seen = 0, []
+    while step < total:
+        world, batch_size, accumulate = data.draw(st.sampled_from(cuts))
+        stop = data.draw(st.integers(step + 1, total))
+        ranks = [
+            TrainOrder(
+                batch_size=batch_size,
+                world_size=world,
+                rank=rank,
+                accumulate=accumulate,
+                **options,
+            )
+            for rank in range(world)
+        ]
+        for position in range(step * accumulate, stop * accumulate):
+            seen += [rank.batch(position) for rank in ranks]
+        step = stop
+    expected = np.concatenate([whole.batch(position) for position in range(total)])
+    assert np.array_equal(np.concatenate(seen), expected)

@@ -307,7 +307,9 @@ def test_keys_that_say_nonsense(tmp_path: Path) -> None:
     make(tmp_path, {"train/a": 2, "train/b": 2})
     assert "data.split_seed=-1" in refusal(tmp_path, split_seed=-1)
     assert "different folders (data.val_dir)" in refusal(tmp_path, val_dir="train")
-    with pytest.raises(InputError, match=r"data\.source=imagenet: expected one of folder, cifar10"):
+    with pytest.raises(
+        InputError, match=r"data\.source=imagenet: expected one of folder, shards, cifar10"
+    ):
         open_sources("imagenet", str(tmp_path))
     with pytest.raises(InputError, match=r"only data\.source=folder"):
         open_sources("digits", "", val_dir="val")

@@ -9,6 +9,8 @@ from PIL import Image
 
 from res2net.training.report import Report
 
+ALL = np.full(100, True)
+
 
 @pytest.fixture
 def report() -> Report:
@@ -19,7 +21,7 @@ def report() -> Report:
         [0, 1, 2, 3, 4],  # kit fox
     ]  # fmt: skip
     names = ("cat", "dog", "n02119789", "ox", "pig", "rat")
-    return Report(names, np.array([0, 0, 0, 0, 1, 1, 1, 2]), np.array(predicted))
+    return Report(names, np.array([0, 0, 0, 0, 1, 1, 1, 2]), np.array(predicted), ALL[:8])
 
 
 def test_each_class_with_images_has_its_accuracy(report: Report) -> None:
@@ -33,7 +35,7 @@ def test_each_class_with_images_has_its_accuracy(report: Report) -> None:
 
 
 def test_without_six_classes_there_is_no_top5() -> None:
-    two = Report(("a", "b"), np.array([0, 1]), np.array([[0, 1], [0, 1]]))
+    two = Report(("a", "b"), np.array([0, 1]), np.array([[0, 1], [0, 1]]), ALL[:2])
     assert [row["top5"] for row in two.per_class()] == [None, None]
 
 
@@ -70,10 +72,11 @@ def test_csv_has_the_worst_class_first(report: Report, tmp_path: Path) -> None:
 def test_the_picture_is_darkest_where_most_images_are(tmp_path: Path, classes: int) -> None:
     labels = np.arange(classes)
     names = tuple(f"class $ {number}" for number in labels)  # no formula
-    diagonal = Report(names, labels, labels[:, None])
+    diagonal = Report(names, labels, labels[:, None], ALL[:classes])
     diagonal.draw_confusion(tmp_path / "right.png", "all right")
     said = np.zeros((classes, 1), dtype=np.int64)
-    Report(names, labels, said).draw_confusion(tmp_path / "one.png", "all taken for one")
+    one = Report(names, labels, said, ALL[:classes])
+    one.draw_confusion(tmp_path / "one.png", "all taken for one")
     columns = []
     for name in ("right.png", "one.png"):
         picture = np.asarray(Image.open(tmp_path / name).convert("RGB"), dtype=int)

@@ -1,5 +1,7 @@
 """Putting weights into a network: all of them, or none and an error that names the keys."""
 
+import re
+
 import pytest
 import torch
 
@@ -105,13 +107,73 @@ def test_weights_that_do_not_say_how_their_blocks_pool_fit_both():
             assert fit_weights(create_model(name), paddle_twins("res2net"))[1] is None
 
 
-def test_weights_of_another_variant_name_both_and_some_keys():
+def weights_on_meta(name, *, format="res2net", model=None, drop=()):
     with torch.device("meta"):
-        tensors = create_model("res2net101_26w_4s").state_dict()
-        model = create_model("res2net50_26w_4s")
-    with pytest.raises(InputError) as caught:
-        apply_weights(model, given(tensors, model="res2net101_26w_4s", num_classes=1000))
-    message = str(caught.value)
+        tensors = create_model(name).state_dict()
+    kept = {key: value for key, value in tensors.items() if key not in drop}
+    return Weights(kept, model, 1000, None, None, None, "a.pth", format)
+
+
+def misfit(name, weights) -> str:
+    with torch.device("meta"), pytest.raises(InputError) as caught:
+        apply_weights(create_model(name), weights)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("format", "model", "whose"),
+    [
+        ("official", None, "res2net50_26w_4s"),
+        ("res2net", "res2net50_26w_4s", "res2net50_26w_4s"),
+        ("res2net", None, "res2net50_26w_4s or res2net50_26w_4s_paddle"),
+    ],
+)
+def test_weights_of_another_variant_are_said_to_be_its(format, model, whose):
+    weights = weights_on_meta("res2net50_26w_4s", format=format, model=model)
+    assert misfit("res2net101_26w_4s", weights) == (
+        f"weights 'a.pth' do not fit res2net101_26w_4s: these are weights of {whose}"
+    )
+
+
+def test_weights_of_no_variant_name_some_keys():
+    weights = weights_on_meta("res2net101_26w_4s", model="res2net101_26w_4s")
+    weights.state_dict["backbone.extra"] = torch.ones(1)
+    message = misfit("res2net50_26w_4s", weights)
     assert "do not fit res2net50_26w_4s (they are of res2net101_26w_4s): " in message
     assert message.count("is unexpected") == 8
-    assert message.endswith(f"(and {1022 - 512 - 8} more)")
+    assert message.endswith(f"(and {1022 - 512 + 1 - 8} more)")
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "key", "theirs"),
+    [
+        ("res2net50_26w_4s", "official", "stages.0.0.shortcut.bn.bias", "layer1.0.downsample.1."),
+        ("res2net50d", "official", "stages.0.0.shortcut.bn.bias", "layer1.0.downsample.2.bias"),
+        ("res2net50d", "mmpretrain", "stem.bn3.bias", "backbone.stem.2.bn.bias"),
+        ("res2net50_vd_26w_4s", "paddle", "stem.bn3.running_var", "conv1_3._batch_norm._variance"),
+        ("res2net101_vd_26w_4s", "paddle", "stages.2.1.bn1.bias", "bb_2_1.conv0._batch_norm.bias"),
+        ("resnet50", "torchvision", "stages.3.2.bns.0.bias", "layer4.2.bn2.bias"),
+        ("res2net_dla60", "timm", "level5.root.bn.bias", "level5.root.bn.bias"),
+    ],
+)
+def test_keys_are_named_as_the_file_names_them(name, format, key, theirs):
+    weights = weights_on_meta(name, format=format, drop=(f"backbone.{key}",))
+    assert f": {theirs}" in misfit(name, weights)
+    weights.state_dict[f"backbone.{key}"] = torch.ones(3)
+    assert re.search(rf": {re.escape(theirs)}\S* is \(3,\), not \(\d+,\)$", misfit(name, weights))
+
+
+def test_shapes_are_told_as_the_file_has_them():
+    for name, format, expected in (
+        ("res2net50_14w_8s_paddle", "paddle", "out.weight is (99, 1000), not (2048, 1000)"),
+        ("res2net_dla60", "official", "fc.weight is (1000, 99, 1, 1), not (1000, 1024, 1, 1)"),
+    ):
+        weights = weights_on_meta(name, format=format)
+        weights.state_dict["head.fc.weight"] = torch.ones(1000, 99)
+        assert misfit(name, weights).endswith(f": {expected}")
+
+
+def test_a_key_that_has_no_place_there_keeps_our_name():
+    weights = weights_on_meta("resnet50", format="torchvision")
+    weights.state_dict["nowhere.bias"] = torch.ones(3)
+    assert misfit("resnet50", weights).endswith(": nowhere.bias is unexpected")

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 from res2net.errors import InputError, WorkError
 from res2net.files import download as transfer
@@ -21,11 +23,15 @@ from res2net.weights.catalog import (
     identify,
     resolve,
 )
+from res2net.weights.formats import from_ours
 from res2net.weights.published import CATALOG
+from res2net.zoo import create_model
 
-CONTENT = bytes(range(256)) * 400
+# A small variant, whose weights somebody publishes here.
+torch.manual_seed(0)
+CONTENT = safetensors.torch.save(from_ours(create_model("res2net20_cifar").state_dict(), "timm"))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-PINNED, UNPINNED = "official/res2net50_26w_4s", "timm/res2net50_26w_4s"
+PINNED, UNPINNED = "official/res2net50_26w_4s", "timm/res2net20_cifar"
 
 
 class Server(ThreadingHTTPServer):
@@ -84,8 +90,10 @@ def publish(monkeypatch: pytest.MonkeyPatch, server: Server):
     """Put a published file on the server; the paths say how it behaves."""
 
     def put(behaviour: str, *, name: str = PINNED, mirror: str | None = None) -> str:
+        source, variant = name.split("/")
         published = replace(
-            CATALOG[name],
+            CATALOG[f"{source}/res2net50_26w_4s"],
+            variant=variant,
             url=f"{server.url}/{behaviour}",
             mirror=None if mirror is None else f"{server.url}/{mirror}",
             digest=SHA256[:8] if name == PINNED else None,
@@ -145,7 +153,9 @@ def test_what_a_user_may_call_weights(server, publish, cache, tmp_path, monkeypa
     file, theirs = publish("whole"), publish("whole", name=UNPINNED)
     for weights in ("in1k", "official", PINNED):
         assert resolve(weights, "res2net50") == cache / file
-    assert resolve("timm", "res2net50", cache=tmp_path) == tmp_path / theirs
+    assert resolve("timm", "res2net20_cifar", cache=tmp_path) == tmp_path / theirs
+    with pytest.raises(InputError, match="weights '': an empty name"):
+        resolve("", "res2net50")
     assert resolve("runs/a.ckpt", "res2net50") == Path("runs/a.ckpt")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in1k").touch()
@@ -203,18 +213,18 @@ def test_what_lies_in_the_cache(publish, cache, tmp_path):
 
 
 FAILURES = {
-    "truncated": r"closed after 51,200 of 102,400 bytes",
+    "truncated": rf"closed after {len(CONTENT) // 2:,} of {len(CONTENT):,} bytes",
     "403": r"the server answers 403 Forbidden; nothing was kept",
     "404": r"the server answers 404 Not Found; nothing was kept",
     "silent": r"no answer within 0\.3 seconds; nothing was kept",
-    "wrong": r"the sha256 of what came is [0-9a-f]{64}, expected [0-9a-f]{8}",
+    "wrong": r"(the sha256 of what came is [0-9a-f]{64}, expected [0-9a-f]{8}|what came is not "
+    r"timm/res2net20_cifar \(weights .* is damaged.*\)); nothing was kept",
 }
 
 
 @pytest.mark.parametrize(
     ("name", "behaviour"),
-    [(PINNED, how) for how in FAILURES]
-    + [(UNPINNED, how) for how in FAILURES if how != "wrong"],  # no hash, no wrong one
+    [(name, how) for name in (PINNED, UNPINNED) for how in FAILURES],
 )
 def test_failures_are_one_line_and_leave_no_file(publish, cache, monkeypatch, name, behaviour):
     monkeypatch.setattr(transfer, "TIMEOUT", 0.3)
@@ -241,7 +251,11 @@ def test_a_broken_download_goes_on(server, publish, cache):
 def test_the_copy_helps_out_and_is_checked_too(server, publish, cache, capsys):
     file = publish("403", mirror="whole")
     assert fetch(PINNED).read_bytes() == CONTENT
-    assert "403 Forbidden" in capsys.readouterr().err
+    _, second = capsys.readouterr().err.splitlines()
+    # It is not told to try again while it does.
+    assert second == (
+        f"{server.url}/403: the server answers 403 Forbidden; now from the copy {server.url}/whole"
+    )
     assert server.asked == ["/403", "/whole"]
     (cache / file).unlink()
     publish("403", mirror="wrong")
@@ -273,6 +287,23 @@ def test_without_a_published_hash_the_first_download_s_holds(publish, cache, cap
     path.write_bytes(b"another")
     with pytest.raises(InputError, match=f"expected {SHA256}"):
         fetch(UNPINNED)
+
+
+def test_no_hash_is_recorded_of_what_are_not_these_weights(publish, cache, capsys):
+    file = publish("whole", name=UNPINNED)
+    cache.mkdir()
+    other = from_ours(create_model("res2net50_48w_2s", num_classes=2).state_dict(), "timm")
+    for content, reason in (
+        (b"garbage", "is damaged, cut short or no safetensors file"),
+        (safetensors.torch.save(other), "these are weights of res2net50_48w_2s, not of res2net20"),
+    ):
+        (cache / file).write_bytes(content)
+        with pytest.raises(InputError, match=f"{reason}.*; remove it to have it fetched from http"):
+            fetch(UNPINNED)
+        assert names(cache) == [file]
+    (cache / file).write_bytes(CONTENT)  # the right one, by hand
+    assert fetch(UNPINNED) == cache / file
+    assert f"recorded beside it: sha256 {SHA256}\n" in capsys.readouterr().err
 
 
 def test_a_damaged_file_in_the_cache_is_not_used(publish, cache):

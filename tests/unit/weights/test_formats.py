@@ -16,6 +16,9 @@ from res2net.weights.formats import (
 )
 from res2net.zoo import create_model
 
+OURS = ("backbone.stem.conv1.weight", "backbone.stages.0.0.conv1.weight", "head.fc.bias")
+THEIRS = ("conv1.weight", "layer1.0.convs.0.weight", "fc.weight")
+
 
 def ours_on_meta(name):
     with torch.device("meta"):
@@ -119,7 +122,10 @@ def test_formats_are_told_apart():
         ours = ours_on_meta(name)
         for target in possible_targets(ours):
             found = detect_format(from_ours(ours, target))
-            assert found == ("official" if target == "timm" and "dla" not in name else target)
+            if target != "timm" or "dla" in name:
+                assert found == target
+            else:
+                assert found == ("torchvision" if name == "resnet50" else "official")
     with torch.device("meta"):
         for name in ("resnet18", "dla60", "densenet121"):
             assert detect_format(timm.create_model(name, pretrained=False).state_dict()) is None
@@ -149,28 +155,43 @@ def test_two_keys_for_one_place_are_refused():
 
 def test_tensors_that_cannot_be_turned():
     tensors = from_ours(random_tensors(small("deep")), "paddle")
-    with pytest.raises(InputError, match=r"head\.fc\.weight is \(3,\) there, not \(C, N\)"):
+    with pytest.raises(InputError, match=r"out\.weight is \(3,\), not \(C, N\)"):
         to_ours(tensors | {"out.weight": torch.ones(3)})
 
 
 @pytest.mark.parametrize(
     "wrapped",
-    ["module.{}", "_orig_mod.{}", "model.{}", "model._orig_mod.{}", "module.model._orig_mod.{}"],
+    [
+        "module.{}",
+        "_orig_mod.{}",
+        "model.{}",
+        "net.{}",
+        "model._orig_mod.{}",
+        "module.model._orig_mod.{}",
+    ],
 )
-def test_wrappers_come_off(wrapped):
-    keys = ["backbone.stem.conv1.weight", "head.fc.bias"]
+@pytest.mark.parametrize("keys", [OURS, THEIRS], ids=["ours", "theirs"])
+def test_wrappers_come_off(wrapped, keys):
     tensors = {wrapped.format(key): index for index, key in enumerate(keys)}
     assert strip_wrappers(tensors) == {key: index for index, key in enumerate(keys)}
+    nobodys = {wrapped.format(key): 1 for key in ("encoder.weight", "encoder.bias")}
+    assert strip_wrappers(nobodys) == nobodys
+
+
+def test_a_backbone_s_wrapper_may_stand_among_others():
+    for wrapped in ("net.module.backbone.{}", "backbone.model.{}"):
+        theirs = strip_wrappers({wrapped.format(key): 1 for key in THEIRS})
+        assert detect_format(theirs) == "official"
 
 
 def test_compiled_backbone_inside_a_classifier_is_unwrapped():
-    assert strip_wrappers({"model.backbone._orig_mod.stem.conv1.weight": 1, "model.head.a": 2}) == {
-        "backbone.stem.conv1.weight": 1,
-        "head.a": 2,
-    }
+    tensors = {key: index for index, key in enumerate(OURS)}
+    compiled = {f"model.{k.replace('ne.s', 'ne._orig_mod.s')}": v for k, v in tensors.items()}
+    assert "model.backbone._orig_mod.stem.conv1.weight" in compiled
+    assert strip_wrappers(compiled) == tensors
 
 
 def test_prefix_that_only_some_keys_have_stays():
-    tensors = {"model.a": 1, "b": 2}
+    tensors = {f"model.{key}": 1 for key in OURS} | {"b": 2}
     assert strip_wrappers(tensors) == tensors
     assert strip_wrappers({}) == {}

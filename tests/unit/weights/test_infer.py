@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from res2net.models.variants import VARIANTS
-from res2net.weights import infer
 from res2net.weights.infer import count_parameters, image_channels, infer_variant, only_variant
 from res2net.zoo import create_model
 
@@ -59,7 +58,6 @@ def test_what_lacks_a_tensor_is_no_variant():
     tensors = meta(NAME)
     del tensors["backbone.stages.0.0.bns.1.bias"]
     assert infer_variant(tensors) == []
-    assert infer.nearest_variant(tensors) == NAME
     assert infer_variant({}) == []
 
 

@@ -48,7 +48,9 @@ def refusal(path: Path, **arguments) -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert repr(str(path)) in message
-    assert ".safetensors" in message  # what is accepted
+    # What is accepted: only where another kind of file would help.
+    told = ("is damaged, cut short or no", "no such file", "the directory has no")
+    assert ("; accepted: a run directory" in message) == any(words in message for words in told)
     return message
 
 
@@ -72,6 +74,49 @@ def test_averaged_weights_are_read_when_asked_for(tmp_path, tensors):
     assert_same(read_weights(path, ema=True), {key: value + 1 for key, value in tensors.items()})
 
 
+@pytest.mark.parametrize("container", ["ema_state_dict", "state_dict_ema", "model_ema"])
+def test_what_a_file_has_of_averaged_weights(tmp_path, tensors, container):
+    path = tmp_path / "a.pth"
+    averaged = {f"module.{key}": value + 1 for key, value in tensors.items()}
+    # torch's and mmengine's averages count their updates beside the tensors
+    averaged |= {"n_averaged": torch.tensor(3), "steps": torch.tensor(3)}
+    torch.save({"model": tensors, container: averaged}, path)
+    assert read_weights(path).has_ema
+    assert not read_weights(path, ema=True).has_ema
+    torch.save({container: averaged, "epoch": 3}, path)
+    assert f"holds only averaged weights ({container}): give --ema to take them" in refusal(path)
+    assert_same(read_weights(path, ema=True), {key: value + 1 for key, value in tensors.items()})
+    torch.save({"model": tensors}, path)
+    assert not read_weights(path).has_ema
+
+
+def test_the_best_checkpoint_is_one_of_a_run_directory(tmp_path, tensors):
+    path = tmp_path / "a.ckpt"
+    torch.save(lightning_checkpoint(tensors), path)
+    with pytest.raises(InputError) as caught:
+        read_weights(path, checkpoint="best")
+    assert str(caught.value) == (
+        f"checkpoint 'best': applies to run directories, {str(path)!r} is none"
+    )
+
+
+def test_an_empty_name(tmp_path):
+    with pytest.raises(InputError, match="weights '': an empty name"):
+        read_weights("")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.ckpt", "a.bin", "a.safetensors", "a.pdparams"])
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_the_content_says_how_a_file_is_read(tmp_path, tensors, form, name):
+    path = tmp_path / name
+    if form == "safetensors":
+        save_file(from_ours(tensors, "official"), path)
+    else:
+        stored = from_ours(tensors, "official")
+        torch.save(stored, path, _use_new_zipfile_serialization=form == "zip")
+    assert_same(read_weights(path), tensors)
+
+
 def test_averaged_weights_that_are_not_there(tmp_path, tensors):
     path = tmp_path / "a.ckpt"
     torch.save(lightning_checkpoint(tensors), path)
@@ -82,7 +127,7 @@ def test_averaged_weights_that_are_not_there(tmp_path, tensors):
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-@pytest.mark.parametrize("container", [None, "state_dict", "model"])
+@pytest.mark.parametrize("container", [None, "state_dict", "model", "model_state_dict", "net"])
 def test_official_file(tmp_path, tensors, container, legacy):
     official = {f"module.{key}": value for key, value in from_ours(tensors, "official").items()}
     path = tmp_path / "a.pth"
@@ -201,6 +246,7 @@ def test_foreign_bytes(tmp_path, name, content):
         ({}, "holds no weights"),
         ({"state_dict": {"a": 1}}, "entry 'a' is a int, not a tensor"),
         ({"a": torch.ones(1)}, "its keys (a, ...) are not those of a Res2Net"),
+        ({"net.a": torch.ones(1)}, "its keys (net.a, ...) are not those of a Res2Net"),
     ],
 )
 def test_foreign_contents(tmp_path, stored, reason):
@@ -231,6 +277,8 @@ def test_half_a_classifier(tmp_path, tensors, backbone_only):
     del tensors["head.fc.weight"]
     torch.save(tensors, path)
     assert "no matrix head.fc.weight" in refusal(path, backbone_only=backbone_only)
+    torch.save(from_ours(tensors, "official"), path)
+    assert "no matrix fc.weight" in refusal(path, backbone_only=backbone_only)
 
 
 @pytest.mark.parametrize(

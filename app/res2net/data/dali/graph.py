@@ -1,0 +1,204 @@
+"""What DALI does to an image: decode, crop, resize, augment. The same code for CPU and GPU."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nvidia.dali import fn, math, pipeline_def, types
+from nvidia.dali.auto_aug import auto_augment, rand_augment, trivial_augment
+from nvidia.dali.pipeline import Pipeline
+
+from res2net.data.augmentation import Augmentation
+from res2net.preprocessing import Preprocessing
+
+INTERPOLATION = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
+GREY = 128
+"""What policies fill in beyond the image's border, as timm does."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a pipeline is built for."""
+
+    holds: str
+    """What the source gives (`sources.Source.holds`)."""
+    preprocessing: Preprocessing
+    augmentation: Augmentation | None
+    max_pixels: int
+    """Larger files are not decoded: one grey pixel stands for them."""
+
+    @property
+    def sized(self) -> bool:
+        """Whether the feed says the size of the result, which may change from batch to batch."""
+        return bool(_window(self.augmentation))
+
+
+def build_pipeline(
+    work: Work,
+    feed: Callable[[Any], Any],
+    *,
+    batch_size: int,
+    threads: int,
+    device_id: int | None,
+    seed: int,
+    prefetch: int,
+    checkpoint: Any | None,
+) -> Pipeline:
+    """Outputs: images uint8 (H, W, 3), labels int64, and the pixels of the files, int64.
+
+    `feed(info)` gives a batch: what the source holds, labels int64 (N,), and if `work.sized` the
+    height and width of the result, float32 (N, 2).
+    """
+
+    # AutoGraph turns the `if` on a file's size into operators that split the batch
+    @pipeline_def(enable_conditionals=True)
+    def pipeline() -> Any:
+        kinds = [types.UINT8, types.INT64, types.FLOAT][: 3 if work.sized else 2]
+        inputs, labels, *sizes = fn.external_source(
+            source=feed, num_outputs=len(kinds), batch=True, batch_info=True, dtype=kinds
+        )
+        image_size = work.preprocessing.image_size
+        size = sizes[0] if work.sized else [image_size, image_size]
+        on_gpu = device_id is not None
+        device = "mixed" if on_gpu else "cpu"
+        window = _window(work.augmentation)
+        if work.holds == "pixels":
+            images = inputs.gpu() if on_gpu else inputs
+            pixels = labels * 0
+            if window:
+                shape = images.shape(device="cpu")[:2]
+                start, extent = fn.random_crop_generator(shape, **window)
+                images = fn.slice(images, start, extent, axes=(0, 1))
+        else:
+            encoded = fn.io.file.read(inputs) if work.holds == "paths" else inputs
+            shape = fn.peek_image_shape(encoded)
+            pixels = shape[0] * shape[1]
+            if pixels <= work.max_pixels:
+                if window:
+                    images = fn.decoders.image_random_crop(
+                        encoded, device=device, **DECODE, **window
+                    )
+                else:
+                    images = fn.decoders.image(encoded, device=device, **DECODE)
+            else:
+                grey = np.full((1, 1, 3), GREY, dtype=np.uint8)
+                images = types.Constant(grey, device="gpu" if on_gpu else "cpu")
+        if window:
+            images = _resize(images, size, work.preprocessing.interpolation)
+        else:
+            images = _resize_and_crop(images, work.preprocessing)
+        if work.augmentation is not None:
+            images = _augment(images, work.augmentation, image_size, size)
+        return images, labels, pixels
+
+    # auto_aug's own use of DALI is deprecated, and DALI shows it whatever the filters say
+    with warnings.catch_warnings(record=True):
+        return pipeline(
+            batch_size=batch_size,
+            num_threads=threads,
+            device_id=device_id,
+            seed=seed,
+            prefetch_queue_depth=prefetch,
+            enable_checkpointing=True,
+            checkpoint=checkpoint,
+        )
+
+
+# PIL loaders do not rotate by EXIF either: no training set or published figure expects it
+DECODE: dict[str, Any] = {"output_type": types.RGB, "adjust_orientation": False}
+
+
+def _window(augmentation: Augmentation | None) -> dict[str, Any]:
+    """Bounds of the random window, if there is one."""
+    if augmentation is None or augmentation.crop != "random_resized":
+        return {}
+    return {
+        "random_area": list(augmentation.area),
+        "random_aspect_ratio": list(augmentation.ratio),
+    }
+
+
+def _augment(images: Any, augmentation: Augmentation, image_size: int, size: Any) -> Any:
+    if augmentation.crop == "pad":
+        images = _pad_and_crop(images, size=image_size, pad=augmentation.pad)
+    if augmentation.flip:
+        images = fn.flip(images, horizontal=fn.random.coin_flip(probability=augmentation.flip))
+    if augmentation.policy == "rand_augment":
+        images = rand_augment.rand_augment(
+            images,
+            n=augmentation.policy_ops,
+            m=augmentation.policy_magnitude,
+            shape=size,
+            fill_value=GREY,
+        )
+    elif augmentation.policy == "auto_augment":
+        images = auto_augment.auto_augment_image_net(images, shape=size, fill_value=GREY)
+    elif augmentation.policy == "trivial_augment":
+        images = trivial_augment.trivial_augment_wide(images, shape=size, fill_value=GREY)
+    if augmentation.color_jitter or augmentation.hue_jitter:
+        images = _jitter(images, augmentation.color_jitter, augmentation.hue_jitter)
+    return images
+
+
+def _jitter(images: Any, strength: float, hue: float) -> Any:
+    """Brightness, contrast and saturation times 1 - strength .. 1 + strength; hue as a share of the
+    circle, -hue .. hue. All at once, so in a fixed order."""
+    change: dict[str, Any] = {}
+    if strength:
+        for name in ("brightness", "contrast", "saturation"):
+            change[name] = fn.random.uniform(range=[1 - strength, 1 + strength])
+    if hue:
+        change["hue"] = fn.random.uniform(range=[-360 * hue, 360 * hue])  # degrees
+    return fn.color_twist(images, **change)
+
+
+def _resize_and_crop(images: Any, preprocessing: Preprocessing) -> Any:
+    """Torchvision's Resize and CenterCrop on PIL images, within one grey level (bicubic: 3).
+
+    The long side is truncated as there (DALI rounds it), and the crop's start is rounded half to
+    even.
+    """
+    short, size = preprocessing.resize_size, preprocessing.image_size
+    shape = images.shape(dtype=types.INT64)  # H, W, C
+    height, width = shape[0], shape[1]
+    shorter = math.min(height, width)
+    new_height, new_width = short * height // shorter, short * width // shorter
+    if preprocessing.interpolation == "bicubic":
+        # Overshoots at edges: Pillow resizes the width first, and cuts what leaves 0..255 before
+        # the height. In one go up to 17 grey levels would differ.
+        images = _resize(images, _floats(height, new_width), preprocessing.interpolation)
+    images = _resize(images, _floats(new_height, new_width), preprocessing.interpolation)
+    start = fn.stack(_half_to_even(new_height - size), _half_to_even(new_width - size))
+    start = fn.cast(start, dtype=types.INT32)
+    return fn.slice(images, start=start, shape=[size, size], axes=(0, 1))
+
+
+def _resize(images: Any, size: Any, interpolation: str) -> Any:
+    return fn.resize(images, size=size, interp_type=INTERPOLATION[interpolation], antialias=True)
+
+
+def _floats(height: Any, width: Any) -> Any:
+    return fn.cast(fn.stack(height, width), dtype=types.FLOAT)
+
+
+def _half_to_even(number: Any) -> Any:
+    half = number // 2
+    return half + (number - 2 * half) * (half - 2 * (half // 2))
+
+
+def _pad_and_crop(images: Any, *, size: int, pad: int) -> Any:
+    """A random window of the image with `pad` black pixels around it."""
+    offsets = [float(offset) for offset in range(-pad, pad + 1)]
+    start = fn.cast(fn.random.uniform(values=offsets, shape=[2]), dtype=types.INT32)
+    return fn.slice(
+        images,
+        start=start,
+        shape=[size, size],
+        axes=(0, 1),
+        out_of_bounds_policy="pad",
+        fill_values=[0, 0, 0],
+    )

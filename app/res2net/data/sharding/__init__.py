@@ -1,0 +1,1 @@
+"""Writing shards: folders, ImageNet's own archives or parquet files -> what `data.shards` reads."""

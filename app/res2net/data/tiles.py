@@ -1,0 +1,56 @@
+"""Images with their labels, side by side, as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from res2net.files.atomic import atomic_write
+
+COLUMNS, ROWS = 8, 6
+SIDE = 160
+"""Pixels of an image in the picture."""
+
+_GAP, _MARGIN, _LABEL, _TITLE = 10, 20, 24, 44
+_INK, _FAINT, _PAPER = "#222222", "#777777", "white"
+
+
+def draw_tiles(
+    tiles: Sequence[tuple[Image.Image, str]], file: Path, *, title: str, note: str
+) -> None:
+    """Write a PNG of images of `SIDE` pixels with a label below each, `COLUMNS` in a row.
+
+    `title` stands above on the left, `note` on the right. Raises OSError.
+    """
+    from matplotlib import get_data_path  # its font has more letters than Pillow's own
+
+    path = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    small, large = (ImageFont.truetype(str(path), size) for size in (12, 16))
+    rows = max(1, -(-len(tiles) // COLUMNS))
+    width = 2 * _MARGIN + COLUMNS * (SIDE + _GAP) - _GAP
+    height = _MARGIN + _TITLE + rows * (SIDE + _LABEL + _GAP)
+    picture = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    draw.text((width - _MARGIN, _MARGIN), note, font=small, fill=_FAINT, anchor="ra")
+    room = width - 3 * _MARGIN - draw.textlength(note, font=small)
+    draw.text((_MARGIN, _MARGIN - 4), _fit(draw, title, large, room), font=large, fill=_INK)
+    for place, (image, label) in enumerate(tiles):
+        row, column = divmod(place, COLUMNS)
+        x = _MARGIN + column * (SIDE + _GAP)
+        y = _MARGIN + _TITLE + row * (SIDE + _LABEL + _GAP)
+        picture.paste(image, (x, y))
+        draw.text((x, y + SIDE + 5), _fit(draw, label, small, SIDE), font=small, fill=_INK)
+    with atomic_write(file) as stream:
+        picture.save(stream, "PNG")
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """The text, its end cut off where it is too wide."""
+    text = text.encode("utf-8", "replace").decode()
+    if draw.textlength(text, font=font) <= width:
+        return text
+    while text and draw.textlength(f"{text}…", font=font) > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"

@@ -1,0 +1,152 @@
+"""What a file of weights holds, told by its content: tensors as it names them, and what they are.
+
+Nothing in a file is run, see `pickles`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from res2net.errors import InputError
+from res2net.files.runs import RunDirectory
+from res2net.weights.pickles import UnknownKindError, is_torch, read_paddle, read_torch
+
+METADATA_KEY = "res2net"
+"""Where a checkpoint (an entry beside `state_dict`) or a safetensors file (its metadata, as JSON)
+says what its weights are: `files.runs.identity`."""
+
+ACCEPTED = (
+    "a run directory, PyTorch files of tensors (.ckpt, .pth, .pt), .safetensors and .pdparams"
+)
+
+_CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
+_EMA_CONTAINERS = ("ema_state_dict", "state_dict_ema", "model_ema")  # ours, timm's, torchvision's
+_EMA_COUNTERS = ("n_averaged", "steps")  # torch's and mmengine's, beside the averages
+_NO_AVERAGE = f"holds no averaged weights ({' or '.join(_EMA_CONTAINERS)})"
+_LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was asked for of a file."""
+
+    tensors: Mapping[Any, Any]
+    """By the file's own keys, unchecked."""
+    description: Any = None
+    """What the file says of them under `METADATA_KEY`; None: nothing."""
+    has_ema: bool = False
+    """These are the raw weights, and the file has averaged ones too."""
+
+
+def refuse_choice(path: str | os.PathLike[str], checkpoint: Literal["last", "best"]) -> None:
+    """Only a run directory has several checkpoints to choose from.
+
+    Raises:
+        InputError: The best one is asked for of something else.
+    """
+    if checkpoint == "best" and not Path(path).is_dir():
+        raise InputError(
+            f"checkpoint 'best': applies to run directories, {os.fspath(path)!r} is none"
+        )
+
+
+def find_file(path: str | os.PathLike[str], checkpoint: Literal["last", "best"]) -> Path:
+    """The file itself, or the checkpoint of a run directory.
+
+    Raises:
+        InputError: There is no such file, or the checkpoint is asked for of what is no directory.
+    """
+    name, path = os.fspath(path), Path(path)
+    if not name:
+        raise InputError(f"weights '': an empty name; accepted: {ACCEPTED}")
+    if path.is_dir():
+        run = RunDirectory(path)
+        file = run.last if checkpoint == "last" else run.best
+        if not file.is_file():
+            present = sorted(found.name for found in path.glob("*.ckpt")) or ["no checkpoint"]
+            raise InputError(
+                f"weights {name!r}: the directory has no {file.name}, it has "
+                f"{', '.join(present)}; accepted: {ACCEPTED}"
+            )
+        return file
+    if not path.is_file():
+        raise InputError(f"weights {name!r}: no such file; accepted: {ACCEPTED}")
+    refuse_choice(path, checkpoint)
+    return path
+
+
+def read_stored(file: Path, *, ema: bool) -> Stored:
+    """What the file holds; how it is read depends on its first bytes, then on its suffix.
+
+    Raises:
+        InputError: It is damaged, carries code, holds no table of tensors, or not the kind of
+            weights asked for.
+    """
+    try:
+        with file.open("rb") as stream:
+            first = stream.read(32)
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})") from error
+    if not first:
+        raise InputError("the file is empty")
+    plain = _is_safetensors(first) or file.suffix in (".safetensors", ".pdparams")
+    if is_torch(first) or not plain:
+        return _read_torch(file, ema=ema)
+    if ema:
+        raise InputError(_NO_AVERAGE)
+    if _is_safetensors(first) or file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    return Stored(read_paddle(file))
+
+
+def _is_safetensors(first: bytes) -> bool:
+    """Eight bytes of length and a table in JSON."""
+    return first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= _LONGEST_HEADER
+
+
+def _read_torch(file: Path, *, ema: bool) -> Stored:
+    stored = read_torch(file)
+    if not isinstance(stored, Mapping):
+        raise InputError(f"holds a {type(stored).__name__}, not a table of weights")
+    description = stored.get(METADATA_KEY)
+    averaged = [name for name in _EMA_CONTAINERS if isinstance(stored.get(name), Mapping)]
+    if ema:
+        if not averaged:
+            raise InputError(_NO_AVERAGE)
+        average = stored[averaged[0]]
+        tensors = {key: value for key, value in average.items() if key not in _EMA_COUNTERS}
+        return Stored(tensors, description)
+    for container in _CONTAINERS:
+        if isinstance(stored.get(container), Mapping):
+            return Stored(stored[container], description, bool(averaged))
+    if averaged:
+        raise InputError(
+            f"holds only averaged weights ({averaged[0]}): give --ema to take them, or write them "
+            "to a file of their own by `res2net convert --ema`"
+        )
+    return Stored(stored, description)
+
+
+def _read_safetensors(file: Path) -> Stored:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt", device="cpu") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})") from error
+    except SafetensorError as error:
+        raise UnknownKindError("is damaged, cut short or no safetensors file") from error
+    text = metadata.get(METADATA_KEY)
+    if text is None:
+        return Stored(tensors)
+    try:
+        return Stored(tensors, json.loads(text))
+    except ValueError as error:
+        raise InputError(f"its metadata {METADATA_KEY!r} is no JSON") from error

@@ -1,0 +1,130 @@
+"""`res2net data shard`: its lines, its JSON, its refusals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from res2net.cli.main import main
+from res2net.data.sources import open_sources
+from runs import COMMAND
+from samples import encoded, photo
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Six images of two classes in `pets`, below the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("cat/a", "cat/b", "cat/c", "dog/a", "dog/b", "dog/c")):
+        file = tmp_path / "pets" / f"{name}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(photo(seed), "JPEG"))
+    return tmp_path / "pets"
+
+
+def test_one_line_at_the_end(folder, capsys):
+    assert main(["data", "shard", "pets", "out", "--workers=1"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.startswith("out: 6 images in 1 shard, 0.0 MB, ")
+    assert captured.out.endswith(" images/s\n")
+    train, val = open_sources("shards", "out", val_fraction=0.34)
+    assert (len(train), len(val)) == (3, 3)
+
+    assert main(["data", "shard", "pets", "out"]) == 0
+    assert capsys.readouterr().out == "out: already complete: 6 images in 1 shard, 0.0 MB\n"
+
+
+def test_json(folder, capsys):
+    (folder / "dog/b.jpg").write_bytes(b"")
+    assert main(["data", "shard", "pets", "out", "--resize=24", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert "pets/dog/b.jpg: empty; 0 of 1 shards finished" in captured.err
+    command = ["data", "shard", "pets", "out", "--resize=24", "--on-corrupt=skip", "--json"]
+    assert main(command) == 0
+    result = json.loads(capsys.readouterr().out)
+    size = os.path.getsize("out/train-000000.tar")
+    speed = result.pop("images_per_second")
+    assert speed > 0
+    assert result == {
+        "directory": "out",
+        "images": 5,
+        "left_out": 1,
+        "shards": 1,
+        "bytes": size,
+        "images_now": 6,
+    }
+    assert main(["data", "shard", "pets", "out", "--resize=24"]) == 0
+    assert capsys.readouterr().out.endswith(" MB, 1 left out, see quarantine.txt\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none", "out"], "none: no such file or folder"),
+        (["pets/cat/a.jpg", "out"], "pets/cat/a.jpg: expected a folder, ILSVRC2012_img_train.tar"),
+        (["pets", "pets/out"], "pets/out: lies in pets"),
+        (["pets", "out", "--quality=80"], "--quality is of the images that --resize makes"),
+        (["pets", "out", "--resize=9", "--quality=101"], "--quality 101: expected 1 to 100"),
+        (["pets", "out", "--labels=none.txt"], "none.txt: no such file of labels"),
+        (["pets", "out", "--labels=pets/cat/a.jpg"], "data.val_labels="),
+        (["pets", "out", "--expect=7"], "pets: train has 6 images, not 7"),
+        (["pets", "out", "--expect=6,1"], "pets: val has 0 images, not 1"),
+        (["pets", "out", "--expect=all"], "res2net data shard: argument --expect: 'all' is not"),
+        (["pets", "out", "--expect=1,2,3"], "res2net data shard: argument --expect: '1,2,3'"),
+        (["pets", "out", "--resize=0"], "res2net data shard: argument --resize: '0'"),
+        (["pets"], "res2net data shard: the following arguments are required: DST"),
+    ],
+)
+def test_bad_input_makes_nothing(folder, arguments, message, capsys):
+    assert main(["data", "shard", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: {message}")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert os.listdir() == ["pets"] and sorted(os.listdir("pets")) == ["cat", "dog"]
+
+
+def test_an_end_from_the_keyboard_keeps_what_is_finished(folder):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    for number in range(400):
+        (folder / f"cat/{number}.jpg").write_bytes(encoded(Image.fromarray(noise), "JPEG"))
+    options = ["--resize=200", "--workers=2", "--shard-size=1"]
+    process = subprocess.Popen(
+        [COMMAND, "data", "shard", "pets", "out", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not Path("out/.unfinished/train-000000.npz").exists():
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert re.match(r"interrupted with \d+ of 1\d shards finished", told) and told.count("\n") == 1
+    assert not list(Path("out").glob(".*.tmp"))
+
+
+def test_help_needs_neither_numpy_nor_torch():
+    code = (
+        "import sys\n"
+        "from res2net.cli.main import main\n"
+        "assert main(['data', 'shard', '--help']) == 0\n"
+        "assert not {'numpy', 'torch', 'PIL', 'pyarrow'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--on-corrupt" in done.stdout
