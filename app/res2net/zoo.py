@@ -18,7 +18,13 @@ from res2net.models.res2net import Res2Net
 from res2net.models.variants import VARIANTS, Variant, find_variant
 from res2net.weights.catalog import resolve
 from res2net.weights.formats import name_some
-from res2net.weights.infer import image_channels, infer_variant, only_variant, pools_as_paddle
+from res2net.weights.infer import (
+    image_channels,
+    infer_variant,
+    only_variant,
+    pools_as_paddle,
+    stage_depths,
+)
 from res2net.weights.read import Weights, apply_weights, misfits, read_weights
 from res2net.weights.stored import refuse_choice
 
@@ -120,9 +126,17 @@ def nearest_variant(weights: Weights) -> str:
     alike = [
         variant
         for variant in VARIANTS.values()
-        if weights.format in ("res2net", "paddle" if pools_as_paddle(variant) else weights.format)
+        if weights.format == "res2net" or pools_as_paddle(variant) == (weights.format == "paddle")
     ]
+    # Networks take time to build. No single tensor that is missing takes away a whole block.
+    depths = stage_depths(weights.state_dict)
+    alike = [variant for variant in alike if _depths(variant) == depths] or alike
     return min(alike, key=distance).name
+
+
+def _depths(variant: Variant) -> tuple[int, ...]:
+    """As `stage_depths` tells it from tensors."""
+    return () if variant.architecture == "dla" else variant.stage_depths
 
 
 def _build_backbone(variant: Variant, *, in_channels: int, drop_path: float) -> Backbone:

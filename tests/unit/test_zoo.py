@@ -173,7 +173,7 @@ def test_channels_that_the_stem_does_not_have(file):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"num_classes": 0}, "num_classes=0: at least 1; for .* FeatureExtractor, .*feature_maps"),
+        ({"num_classes": 0}, "num_classes=0: at least 1; for .*FeatureExtractor, .*feature_maps"),
         ({"weights": ""}, "weights '': an empty name; give a file"),
         ({"in_channels": 0}, "in_channels=0: at"),
         ({"drop_path": 1.0}, "drop_path=1.0: at least 0 and below 1"),

@@ -30,7 +30,7 @@ def infer_variant(
             variants that do it in the authors' way are named only if none does it in Paddle's.
     """
     numbers = _backbone_parameters(state_dict)
-    depths = _stage_depths(state_dict)
+    depths = stage_depths(state_dict)
     channels = _out_channels(state_dict)
     fitting = [
         variant
@@ -89,7 +89,8 @@ def _blocks(state_dict: Mapping[str, torch.Tensor]) -> list[tuple[int, int]]:
     return sorted((int(stage), int(block)) for stage, block in places)
 
 
-def _stage_depths(state_dict: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
+def stage_depths(state_dict: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
+    """Blocks of each stage; empty for a DLA."""
     stages = [stage for stage, _ in _blocks(state_dict)]
     return tuple(stages.count(stage) for stage in sorted(set(stages)))
 

@@ -16,10 +16,8 @@ import torch
 from res2net.errors import InputError, WorkError
 from res2net.files import download as transfer
 from res2net.weights.catalog import (
-    cache_folder,
     cached,
     fetch,
-    find_published,
     identify,
     resolve,
 )
@@ -97,6 +95,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, server: Server):
             url=f"{server.url}/{behaviour}",
             mirror=None if mirror is None else f"{server.url}/{mirror}",
             digest=SHA256[:8] if name == PINNED else None,
+            file=CATALOG[name].file if name in CATALOG else f"{variant}.safetensors",
         )
         monkeypatch.setitem(CATALOG, name, published)
         return published.file
@@ -106,31 +105,6 @@ def publish(monkeypatch: pytest.MonkeyPatch, server: Server):
 
 def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-
-
-# --- Names ---------------------------------------------------------------------------------------
-
-
-def test_names():
-    assert find_published("res2net50").name == PINNED
-    assert find_published("official/res2net50").name == PINNED
-    assert find_published("res2net101d").name == "official/res2net101_v1b_26w_4s"
-    assert find_published("mmdet/res2net101d").format == "mmdet"
-    with pytest.raises(InputError, match=r"no such published file \(choices: official/res2next50,"):
-        find_published("mmpretrain/res2next50")
-    with pytest.raises(
-        InputError, match=r"nobody published weights for res2net20_cifar .*choices:"
-    ):
-        find_published("res2net20_cifar")
-    with pytest.raises(InputError, match="no such variant"):
-        find_published("vgg16")
-
-
-def test_the_cache_folder(monkeypatch):
-    monkeypatch.delenv("RES2NET_CACHE", raising=False)
-    assert cache_folder() == Path.home() / ".cache/res2net"
-    monkeypatch.setenv("RES2NET_CACHE", "/elsewhere")
-    assert cache_folder() == Path("/elsewhere")
 
 
 # --- Fetching -------------------------------------------------------------------------------------

@@ -100,23 +100,6 @@ def test_the_best_checkpoint_is_one_of_a_run_directory(tmp_path, tensors):
     )
 
 
-def test_an_empty_name(tmp_path):
-    with pytest.raises(InputError, match="weights '': an empty name"):
-        read_weights("")
-
-
-@pytest.mark.parametrize("name", ["a.pth", "a.ckpt", "a.bin", "a.safetensors", "a.pdparams"])
-@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
-def test_the_content_says_how_a_file_is_read(tmp_path, tensors, form, name):
-    path = tmp_path / name
-    if form == "safetensors":
-        save_file(from_ours(tensors, "official"), path)
-    else:
-        stored = from_ours(tensors, "official")
-        torch.save(stored, path, _use_new_zipfile_serialization=form == "zip")
-    assert_same(read_weights(path), tensors)
-
-
 def test_averaged_weights_that_are_not_there(tmp_path, tensors):
     path = tmp_path / "a.ckpt"
     torch.save(lightning_checkpoint(tensors), path)
