@@ -1,15 +1,12 @@
 """The command as a user starts it."""
 
 import os
-import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from runs import COMMAND, Run, heartbeat_step
+from runs import COMMAND, Run
 
 # Tests run side by side, and OpenMP's threads spin while they wait: one each is faster. Nothing has
 # imported torch yet, and the commands that tests start inherit it.
@@ -43,32 +40,3 @@ def command(tmp_path: Path, environment: dict[str, str]) -> Run:
         return done
 
     return run
-
-
-@pytest.fixture
-def kill_at(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., None]]:
-    """Starts a training and SIGKILLs all its processes once its heartbeat says `step`."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def kill(step: int, run: Path, *arguments: str) -> None:
-        process = subprocess.Popen(
-            [COMMAND, "train", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        started.append(process)
-        deadline = time.monotonic() + 100
-        while heartbeat_step(run) < step:
-            assert process.poll() is None, "the run ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-    yield kill
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ranks import train
 from res2net.cli.main import main
 from runs import Run, differences, read_state, rows
 
@@ -23,7 +23,7 @@ SETTINGS = (
 def test_two_ranks(
     tmp_path: Path,
     command: Run,
-    kill_at: Callable[..., None],
+    environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -37,10 +37,11 @@ def test_two_ranks(
     assert main(["train", *SETTINGS, "run.name=whole"]) == 2
     assert capsys.readouterr().err.count("error: the run checkpoints/whole exists") == 1
 
-    kill_at(29, killed, *SETTINGS, "run.name=killed")  # in the second epoch
+    again = (*SETTINGS, "run.name=killed", "run.resume=auto")
+    train(tmp_path, environment, *again, run=killed, kill_at=29)  # in the second epoch
     elastic = tmp_path / "elastic/killed"
     shutil.copytree(killed, elastic)
-    command("train", *SETTINGS, "run.name=killed", "run.resume=auto")
+    train(tmp_path, environment, *again)
     assert differences(read_state(whole / "last.ckpt"), read_state(killed / "last.ckpt")) == []
     assert rows(whole) == rows(killed)
 

@@ -4,11 +4,11 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ranks import train
 from res2net.cli.main import main
 from runs import COMMAND, Run, differences, heartbeat_step, read_state, rows
 
@@ -26,15 +26,15 @@ STEPS = 3 * 22
 def test_killed_twice_equals_never_killed(
     tmp_path: Path,
     command: Run,
-    kill_at: Callable[..., None],
+    environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole, killed = (tmp_path / "checkpoints" / name for name in ("whole", "killed"))
-    command("train", *SETTINGS, "run.name=whole")
+    train(tmp_path, environment, *SETTINGS, "run.name=whole", ranks=1)
     arguments = (*SETTINGS, "run.name=killed", "run.resume=auto")
-    kill_at(13, killed, *arguments)  # in the middle of the first epoch
-    kill_at(47, killed, *arguments)  # in the middle of the third
+    for step in (13, 47):  # in the middle of the first epoch, and of the third
+        train(tmp_path, environment, *arguments, ranks=1, run=killed, kill_at=step)
     done = command("train", *arguments)
     assert "resuming from" in done.stderr
 
