@@ -111,7 +111,8 @@ class AugmentConfig:
     """Probability of a horizontal flip."""
     policy: Literal["none", "rand_augment", "auto_augment", "trivial_augment"] = "none"
     """Chains of photometric and geometric changes: RandAugment (arXiv 1909.13719), AutoAugment's
-    for ImageNet (1805.09501) or TrivialAugmentWide (2103.10158)."""
+    for ImageNet (1805.09501) or TrivialAugmentWide (2103.10158). Geometric ones take the nearest
+    pixel, as torchvision's."""
     policy_ops: int = 2
     """rand_augment: changes per image."""
     policy_magnitude: int = 9
