@@ -55,7 +55,7 @@ def build_data(config: Config, plan: Plan, train: Source, val: Source) -> ImageD
         InputError: keys of `augment` that do not go together.
     """
     augment, data = config.augment, config.data
-    _check(augment, data)
+    _check(augment, data, config.trainer.max_epochs)
     names = {field.name for field in fields(Augmentation)}
     return ImageDataModule(
         train,
@@ -78,7 +78,7 @@ def build_data(config: Config, plan: Plan, train: Source, val: Source) -> ImageD
     )
 
 
-def _check(augment: AugmentConfig, data: DataConfig) -> None:
+def _check(augment: AugmentConfig, data: DataConfig, max_epochs: int) -> None:
     start, until = augment.start_size, augment.grow_until
     if bool(start) != bool(until):
         raise InputError(
@@ -92,8 +92,13 @@ def _check(augment: AugmentConfig, data: DataConfig) -> None:
         )
     if start > data.image_size:
         raise InputError(f"augment.start_size={start}: at most data.image_size={data.image_size}")
-    if augment.repeats > data.global_batch_size:
+    if until > max_epochs:
         raise InputError(
-            f"augment.repeats={augment.repeats}: at most data.global_batch_size="
-            f"{data.global_batch_size}"
+            f"augment.grow_until={until}: at most trainer.max_epochs={max_epochs}, or the network "
+            "never sees images of data.image_size"
+        )
+    if data.global_batch_size % augment.repeats:
+        raise InputError(
+            f"augment.repeats={augment.repeats}: data.global_batch_size={data.global_batch_size} "
+            "is no multiple of it, so that not all of an image's copies fit into one step"
         )

@@ -39,6 +39,6 @@ def draw_preview(config: Config, file: Path) -> int:
         ]
     tiles = tiles[: COLUMNS * ROWS]
     size = data.train_image_size
-    note = f"{len(tiles)} of {len(train):,} training images, augmented, {size} px"
+    note = f"{len(tiles)} views of {len(train):,} training images, augmented, {size} px"
     draw_tiles(tiles, file, title=config.run.name, note=note)
     return len(tiles)

@@ -142,7 +142,8 @@ def train(config: Config) -> dict[str, Any]:
     except SIGTERMException as error:
         raise WorkError(f"stopped by SIGTERM at step {trainer.global_step}; {KEPT}") from error
     except WorkError as error:
-        raise WorkError(f"{error}; {KEPT}") from error
+        saved = KEPT if run.last.is_file() else "nothing was saved yet: run.resume=auto starts anew"
+        raise WorkError(f"{error}; {saved}") from error
     except SystemExit as error:  # Lightning's way to end after Ctrl-C
         raise KeyboardInterrupt(f"at step {trainer.global_step}; {KEPT}") from error
     if trainer.is_global_zero:

@@ -23,7 +23,7 @@ from res2net.files.atomic import atomic_write_json, atomic_write_text, remove_st
 from res2net.files.runs import RunDirectory, is_rank_zero, is_sound
 
 MAY_CHANGE = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate", "trainer.max_epochs",
-              "data.workers")  # fmt: skip
+              "data.workers", "data.on_corrupt", "data.max_pixels")  # fmt: skip
 MAY_CHANGE_GROUPS = ("run.name", "run.dir", "run.resume", "logging.", "checkpoint.")
 
 

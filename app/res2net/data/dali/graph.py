@@ -138,9 +138,15 @@ def _augment(images: Any, augmentation: Augmentation, image_size: int, size: Any
             **BEYOND,
         )
     elif augmentation.policy == "auto_augment":
-        images = auto_augment.auto_augment_image_net(images, shape=size, **BEYOND)
+        far = 150 / 331  # pixels of the paper's images; DALI would move them out of sight
+        images = auto_augment.auto_augment_image_net(
+            images, shape=size, max_translate_rel=far, **BEYOND
+        )
     elif augmentation.policy == "trivial_augment":
-        images = trivial_augment.trivial_augment_wide(images, shape=size, **BEYOND)
+        far = 32 / 224  # as torchvision at its usual size, of which DALI makes the whole side
+        images = trivial_augment.trivial_augment_wide(
+            images, shape=size, max_translate_rel=far, **BEYOND
+        )
     if augmentation.color_jitter or augmentation.hue_jitter:
         images = _jitter(images, augmentation.color_jitter, augmentation.hue_jitter)
     return images

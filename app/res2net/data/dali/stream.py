@@ -198,9 +198,10 @@ class Stream:
         if not self.skip:
             name, why = next(iter(named.items()))
             more = f" ({len(named) - 1} more in its batch)" if len(named) > 1 else ""
+            files = self.source.holds == "files"
+            mend = "write or copy these shards again" if files else "mend the file"
             self._failure = WorkError(
-                f"{name} {why}{more}: mend or remove the file, or leave such files out with "
-                f"{self.skip_hint}"
+                f"{name} {why}{more}: {mend}, or leave such images out with {self.skip_hint}"
             )
             raise self._failure from cause
         self.bad |= bad
