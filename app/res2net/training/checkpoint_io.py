@@ -26,6 +26,8 @@ class AtomicCheckpointIO(CheckpointIO):
                 torch.save(checkpoint, file)
         # torch.save reports a full disk as RuntimeError
         except (OSError, RuntimeError) as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None  # torch's writer hides it behind its own error
             raise WorkError(
                 f"cannot write the checkpoint {path}: {_reason(error)}; the one before it is "
                 "kept: make room or access and resume with run.resume=auto"

@@ -100,3 +100,18 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "gone" / "last.ckpt"
     with pytest.raises(WorkError, match=f"^cannot write the checkpoint {path}: .*No such file"):
         AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+
+
+def test_an_interruption_in_the_middle_of_a_save_stays_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(checkpoint: object, file: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")  # as torch.save's zip writer does
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt")
+    assert not list(tmp_path.iterdir())

@@ -66,7 +66,13 @@ def run(
         min(workers, len(shards)), context, _begin, (job, counter, stop)
     ) as pool:
         try:
-            running = {pool.submit(_write, split, number) for split, number in shards}
+            # the keyboard's signal goes to all, also to workers that are still importing: they
+            # inherit that it is ignored
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                running = {pool.submit(_write, split, number) for split, number in shards}
+            finally:
+                signal.signal(signal.SIGINT, before)
             while running:
                 done_now, running = wait(
                     running, timeout=_SECONDS_BETWEEN_REPORTS, return_when=FIRST_EXCEPTION
