@@ -90,6 +90,24 @@ class Preprocessing:
         return images.float().mul_(factor.view(1, 3, 1, 1)).sub_(offset.view(1, 3, 1, 1))
 
 
+def to_rgb(image: Image) -> Image:
+    """RGB of 8 bits, as evaluation sees an image of any mode. Raises ValueError for 32 bits."""
+    import numpy as np
+    from PIL.Image import fromarray
+
+    if image.mode == "F":
+        raise ValueError("has floating-point pixels; expected 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits a pixel, which PIL would clip to 255
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError("has pixels of 32 bits; expected 8 or 16")
+        grey = ((values + 128) // 257).astype(np.uint8)  # 65535 -> 255, rounded as DALI does
+        return fromarray(grey).convert("RGB")
+    if image.mode == "P":  # the same colours, but without PIL's warning about transparency
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
 def _in_pieces(images: torch.Tensor, factors: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """uint8 (N, H, W * 3) -> float32: in pieces that stay in the cache, and without PyTorch's
     threads, which would wait for cores that decode the next batch."""

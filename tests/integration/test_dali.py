@@ -221,6 +221,21 @@ def test_policies_and_jitter_change_pixels_and_nothing_else(source: Source) -> N
     assert (weak - base).abs().mean() < (strong - base).abs().mean()
 
 
+@pytest.mark.parametrize("policy", ["rand_augment", "auto_augment", "trivial_augment"])
+def test_policies_never_move_an_image_out_of_sight(policy: str) -> None:
+    red = np.zeros((64, 32, 32, 3), dtype=np.uint8)
+    red[..., 0] = 255  # no change of colours makes it the grey of the border
+    stream = Stream(
+        array_source(red),
+        TrainOrder(count=64, seed=0, batch_size=64),
+        preprocessing=Preprocessing(32, 1.0),
+        augmentation=Augmentation(crop="none", policy=policy, policy_ops=1, policy_magnitude=30),
+    )
+    images = torch.cat([batch for batch, _ in take(stream, 6)])
+    beyond = (images == 128).all(1).float().mean((1, 2))  # the border's share of each image
+    assert 0.05 < beyond.max() < 0.7
+
+
 def test_images_grow_from_epoch_to_epoch(source: Source) -> None:
     order = TrainOrder(count=23, seed=1, batch_size=10)
     stream = Stream(

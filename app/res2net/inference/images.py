@@ -16,6 +16,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from res2net.errors import InputError
+from res2net.preprocessing import to_rgb
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 """A path, the bytes of an image file, a PIL image, or uint8 (H, W, 3) RGB or (H, W) grey."""
@@ -84,9 +85,9 @@ def read_image(image: ImageLike, *, source: str) -> Image.Image:
         if isinstance(image, Image.Image):
             with _LOADING:
                 image.load()
-            return _to_rgb(image)
+            return to_rgb(image)
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-            return _to_rgb(opened)
+            return to_rgb(opened)
     # Damaged files make PIL fail in any way it can: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
         raise InputError(f"{source}: {_why_unreadable(error)}") from error
@@ -140,20 +141,6 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
     if pixels.dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
         raise ValueError(f"an array of {pixels.dtype} {shape}; expected uint8 (H, W, 3) or (H, W)")
     return Image.fromarray(pixels).convert("RGB")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("has floating-point pixels; expected 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits a pixel, which PIL would clip to 255
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError("has pixels of 32 bits; expected 8 or 16")
-        grey = ((values + 128) // 257).astype(np.uint8)  # 65535 -> 255, rounded as DALI does
-        return Image.fromarray(grey).convert("RGB")
-    if image.mode == "P":  # the same colours, but without PIL's warning about transparency
-        image = image.convert("RGBA")
-    return image.convert("RGB")
 
 
 def _why_unreadable(error: Exception) -> str:

@@ -197,7 +197,7 @@ class FlipAverage(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) -> (N, num_classes)."""
         both = [self.model(view).float().log_softmax(1) for view in (images, images.flip(3))]
-        return torch.stack(both).logsumexp(0) - torch.tensor(2.0).log()
+        return torch.stack(both).logsumexp(0) - math.log(2)
 
 
 def _open(name: str, asked: Asked) -> tuple[Res2NetClassifier, Weights, Config | None]:

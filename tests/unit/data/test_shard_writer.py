@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from res2net.data.sharding import writer
-from res2net.data.sharding.pixels import to_rgb
 from res2net.data.sharding.writer import Written, write_shards
 from res2net.data.shards import UNFINISHED, open_shard_split, open_shards
 from res2net.errors import InputError, WorkError
+from res2net.preprocessing import to_rgb
 from samples import encoded, photo
 from sharding import contents, failure, files_of, jpeg, make, refusal
 
@@ -80,15 +80,6 @@ def test_a_resized_image_is_what_pillow_makes_of_it(tmp_path: Path) -> None:
         expected = rgb.resize(size, Image.Resampling.BICUBIC)
         assert stored == encoded(expected, "JPEG", quality=77)
     assert source.name(4).endswith("/a/just.jpeg") and source.name(6).endswith("/a/small.bmp")
-
-
-def test_rgb_is_what_prediction_sees() -> None:
-    from res2net.inference.images import read_image
-
-    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"):
-        image = Image.fromarray(np.arange(2500, dtype=np.uint16).reshape(50, 50) * 26)
-        image = image if mode == "I;16" else photo(3).convert(mode)
-        np.testing.assert_array_equal(to_rgb(image), read_image(image, source=mode), err_msg=mode)
 
 
 # Interruptions

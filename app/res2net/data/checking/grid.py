@@ -13,7 +13,7 @@ from res2net.data.checking.run import Split
 from res2net.data.sources import Source, file_of
 from res2net.data.tiles import COLUMNS, ROWS, SIDE, draw_tiles
 from res2net.imagenet import readable
-from res2net.preprocessing import Preprocessing
+from res2net.preprocessing import Preprocessing, to_rgb
 
 
 def draw_grid(split: Split, broken: Sequence[int], file: Path, *, title: str, seed: int = 0) -> int:
@@ -59,11 +59,7 @@ def _crop(source: Source, index: int) -> Image.Image:
     """The centre square of an image, RGB of `SIDE`; an empty one if Pillow cannot read it."""
     try:
         with Image.open(io.BytesIO(file_of(source, index).data)) as image:
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip to 255
-                grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-                rgb = Image.fromarray(grey).convert("RGB")
-            else:
-                rgb = image.convert("RGB")
+            rgb = to_rgb(image)
     except Exception:  # damaged files make Pillow fail in any way it can; DALI may read them
         return Image.new("RGB", (SIDE, SIDE), "#DDDDDD")
     border = (1 - Preprocessing().crop_fraction) / 2

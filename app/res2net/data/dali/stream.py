@@ -33,7 +33,8 @@ class Stream:
     Attributes:
         bad: index -> why, of the samples that cannot be decoded and were met. In training the
             next good sample of this rank takes the place of such a one, in evaluation its label is
-            EXCLUDED. Which samples come hangs on the files alone, not on when a bad one was met.
+            EXCLUDED. A truncated JPEG is met when a random crop reaches its damage; the list is
+            part of the state, so that a resumed stream goes on with the same samples.
 
     Raises:
         WorkError: a file cannot be decoded and `skip` is False; it is named.

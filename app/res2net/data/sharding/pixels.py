@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import warnings
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from res2net.preprocessing import to_rgb
 
 QUALITY = 90
 """JPEG quality of resized images, where none is given."""
@@ -44,18 +45,3 @@ def shrink(content: bytes, short_side: int, quality: int) -> bytes | None:
     # Damaged files make PIL fail in any way it can: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
         raise Corrupt(" ".join(str(error).split()) or type(error).__name__) from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB of 8 bits, as evaluation sees an image of any mode. Raises ValueError for 32 bits."""
-    if image.mode == "F":
-        raise ValueError("has floating-point pixels; expected 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits a pixel, which PIL would clip to 255
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError("has pixels of 32 bits; expected 8 or 16")
-        grey = ((values + 128) // 257).astype(np.uint8)  # 65535 -> 255, rounded as DALI does
-        return Image.fromarray(grey).convert("RGB")
-    if image.mode == "P":  # the same colours, but without PIL's warning about transparency
-        image = image.convert("RGBA")
-    return image.convert("RGB")
