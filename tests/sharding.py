@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from res2net.data.sharding.writer import write_shards
-from res2net.data.shards import open_shard_split
+from res2net.data.sources.shards import open_shard_split
 from res2net.errors import InputError, WorkError
 from samples import encoded, photo
 

@@ -12,7 +12,7 @@ from PIL import Image
 from res2net.data.augmentation import Augmentation
 from res2net.data.dali.stream import Stream
 from res2net.data.order import EXCLUDED, PADDING, EvalOrder, TrainOrder
-from res2net.data.sources import FolderSource, open_folder
+from res2net.data.sources.folder import FolderSource, open_folder
 from res2net.errors import WorkError
 from res2net.preprocessing import Preprocessing
 

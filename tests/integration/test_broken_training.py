@@ -8,8 +8,8 @@ import pytest
 
 from broken_files import BROKEN, ODD, WHOLE, folder
 from res2net.cli.main import main
-from res2net.data.folder import open_folder
 from res2net.data.order import TrainOrder
+from res2net.data.sources.folder import open_folder
 
 BATCH = 8
 SETTINGS = (

@@ -11,7 +11,9 @@ from PIL import Image
 from res2net.data.augmentation import Augmentation
 from res2net.data.dali.stream import Stream
 from res2net.data.order import PADDING, EvalOrder, TrainOrder
-from res2net.data.sources import ArraySource, FolderSource, Source, open_folder
+from res2net.data.sources.folder import FolderSource, open_folder
+from res2net.data.sources.in_memory import ArraySource
+from res2net.data.sources.source import Source
 from res2net.preprocessing import Preprocessing
 
 Batch = tuple[torch.Tensor, torch.Tensor]

@@ -9,7 +9,7 @@ import torch
 
 from res2net.data.augmentation import Augmentation
 from res2net.data.datamodule import ImageDataModule
-from res2net.data.sources import ArraySource
+from res2net.data.sources.in_memory import ArraySource
 from res2net.errors import InputError
 from res2net.preprocessing import Preprocessing
 

@@ -54,8 +54,8 @@ BATCH = 8
 
 def folder(root: Path, count: int):
     """As a scan finds it; only the files of the first batches are there."""
-    from res2net.data.folder import FolderSource
     from res2net.data.order import TrainOrder
+    from res2net.data.sources.folder import FolderSource
     from samples import encoded, photo
 
     each = -(-count // 1000)
@@ -81,7 +81,7 @@ def shards(root: Path, count: int):
 
     import numpy as np
 
-    from res2net.data import shards
+    from res2net.data.sources import shards
     from samples import encoded, photo
 
     image = encoded(photo(), "JPEG")
@@ -145,7 +145,7 @@ def epochs(kind: str, root: Path) -> None:
     """Prints the memory after each of sixty epochs of training and validation."""
     import glob
 
-    from res2net.data.folder import FolderSource
+    from res2net.data.sources.folder import FolderSource
 
     names = sorted(glob.glob("n*.JPEG", root_dir=root))
     source = FolderSource.of_files(str(root), names, {name: [name] for name in names})

@@ -13,7 +13,9 @@ from PIL import Image
 
 from res2net.data.dali.stream import Stream
 from res2net.data.order import EvalOrder
-from res2net.data.sources import ArraySource, Source, open_folder
+from res2net.data.sources.folder import open_folder
+from res2net.data.sources.in_memory import ArraySource
+from res2net.data.sources.source import Source
 from res2net.preprocessing import Preprocessing
 
 # Photographs that installed packages ship: lying, lying, upright

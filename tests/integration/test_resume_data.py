@@ -12,7 +12,7 @@ from ranks import train
 from res2net.data.augmentation import Augmentation
 from res2net.data.datamodule import EpochLoader, ImageDataModule
 from res2net.data.sharding.writer import write_shards
-from res2net.data.sources import ArraySource
+from res2net.data.sources.in_memory import ArraySource
 from res2net.preprocessing import Preprocessing
 from runs import differences, read_state, rows
 from samples import photo

@@ -12,7 +12,9 @@ from torchvision.transforms import RandomResizedCrop
 from res2net.data.augmentation import Augmentation
 from res2net.data.dali.stream import Stream
 from res2net.data.order import EvalOrder, TrainOrder
-from res2net.data.sources import ArraySource, FolderSource, Source
+from res2net.data.sources.folder import FolderSource
+from res2net.data.sources.in_memory import ArraySource
+from res2net.data.sources.source import Source
 from res2net.preprocessing import Preprocessing
 
 # (height, width): the commonest shapes of ImageNet's photographs, at half their size

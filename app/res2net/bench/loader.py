@@ -12,7 +12,7 @@ from res2net.bench.contender import CONTENDERS, Contender, Turn
 from res2net.bench.machine import machine
 from res2net.bench.work import Work, alone
 from res2net.config.schema import Config
-from res2net.data.sources import Source
+from res2net.data.sources.source import Source
 from res2net.training.data import open_data
 from res2net.training.plan import make_plan
 

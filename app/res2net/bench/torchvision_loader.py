@@ -16,7 +16,7 @@ from torchvision.datasets.folder import default_loader
 
 from res2net.bench.work import Batches, Work
 from res2net.config.schema import Config
-from res2net.data.sources import Source
+from res2net.data.sources.source import Source
 from res2net.preprocessing import Preprocessing
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from res2net.config.schema import Config
-from res2net.data.sources import Source
+from res2net.data.sources.source import Source
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 """Normalised images float32 (N, 3, H, W) on the device, labels int64 (N,); without end."""

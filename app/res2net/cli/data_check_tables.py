@@ -173,7 +173,7 @@ def _clean(text: str) -> str:
 
 
 def _first_few(names: list[str]) -> str:
-    from res2net.data.scan import first_few
+    from res2net.data.sources.scan import first_few
 
     return _clean(first_few(names))
 

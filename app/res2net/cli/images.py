@@ -54,7 +54,7 @@ def find_images(paths: Sequence[str]) -> list[str]:
     Raises:
         InputError: A path does not exist, or there are no images in a folder.
     """
-    from res2net.data.folder import EXTENSIONS
+    from res2net.data.sources.folder import EXTENSIONS
 
     images: list[str] = []
     for path in paths:

@@ -224,7 +224,7 @@ def _decode(device_id: int | None) -> Iterator[Check]:
 
     from res2net.data.dali.stream import Stream
     from res2net.data.order import EvalOrder
-    from res2net.data.sources import FolderSource
+    from res2net.data.sources.folder import FolderSource
     from res2net.preprocessing import Preprocessing
 
     name = "decode on the cpu" if device_id is None else "decode on the gpu"

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from res2net.data.augmentation import Augmentation, uniform
 from res2net.data.order import PADDING, EvalOrder, TrainOrder
-from res2net.data.sources import Source
+from res2net.data.sources.source import Source
 
 _CROP_AND_FLIP = 1  # stream of random numbers
 

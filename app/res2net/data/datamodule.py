@@ -16,7 +16,7 @@ from res2net.data.arrays import ArrayStream
 from res2net.data.augmentation import Augmentation, uniform
 from res2net.data.dali.stream import MAX_PIXELS, Stream
 from res2net.data.order import EvalOrder, TrainOrder
-from res2net.data.sources import Source
+from res2net.data.sources.source import Source
 from res2net.errors import InputError
 from res2net.preprocessing import Preprocessing
 

@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from res2net.data import cifar
+from res2net.data.sources import cifar
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import link_or_copy, sync_directory
 from res2net.files.download import download, file_hash

@@ -7,8 +7,9 @@ from dataclasses import fields
 from res2net.config.schema import AugmentConfig, Config, DataConfig
 from res2net.data.augmentation import Augmentation
 from res2net.data.datamodule import ImageDataModule
-from res2net.data.sources import Source, open_sources
-from res2net.data.split import stratified_split
+from res2net.data.sources.opening import open_sources
+from res2net.data.sources.source import Source
+from res2net.data.sources.split import stratified_split
 from res2net.errors import InputError
 from res2net.preprocessing import Preprocessing
 from res2net.training.plan import Plan

@@ -19,9 +19,10 @@ from res2net.config.load import from_dict, load_config
 from res2net.config.schema import Config, TrainerConfig
 from res2net.data.dali.stream import MAX_PIXELS
 from res2net.data.datamodule import ImageDataModule
-from res2net.data.imagenet import read_real_labels
 from res2net.data.order import EvalOrder
-from res2net.data.sources import Source, open_evaluation
+from res2net.data.sources.imagenet import read_real_labels
+from res2net.data.sources.opening import open_evaluation
+from res2net.data.sources.source import Source
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_file
 from res2net.files.runs import is_rank_zero

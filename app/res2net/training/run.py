@@ -21,7 +21,7 @@ from res2net.callbacks.train_metrics import TrainMetrics
 from res2net.callbacks.wandb import resolve_mode, wandb_logger
 from res2net.config.load import to_dict
 from res2net.config.schema import Config
-from res2net.data.sources import Source
+from res2net.data.sources.source import Source
 from res2net.errors import InputError, WorkError
 from res2net.files.runs import RunDirectory, identity, is_rank_zero, say
 from res2net.models.variants import find_variant

@@ -12,7 +12,7 @@ from res2net.bench.contender import CONTENDERS, Contender, open_contender
 from res2net.bench.loader import compare_loaders
 from res2net.bench.work import Work, alone
 from res2net.config.load import load_config
-from res2net.data.sources import ArraySource
+from res2net.data.sources.in_memory import ArraySource
 from res2net.errors import InputError, WorkError
 from res2net.training.data import open_data
 from samples import encoded, photo

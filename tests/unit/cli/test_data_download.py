@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from res2net.cli.main import main
-from res2net.data import cifar, published
+from res2net.data import published
+from res2net.data.sources import cifar
 from samples import encoded, photo
 
 IMAGES = {

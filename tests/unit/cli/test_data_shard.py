@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from res2net.cli.main import main
-from res2net.data.sources import open_sources
+from res2net.data.sources.opening import open_sources
 from runs import COMMAND
 from samples import encoded, photo
 

@@ -7,7 +7,7 @@ import torch
 from res2net.data.arrays import ArrayStream
 from res2net.data.augmentation import Augmentation, uniform
 from res2net.data.order import PADDING, EvalOrder, TrainOrder
-from res2net.data.sources import ArraySource
+from res2net.data.sources.in_memory import ArraySource
 
 COUNT, SIZE = 37, 8
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from res2net import imagenet
 from res2net.data.sharding import archives
 from res2net.data.sharding.writer import write_shards
-from res2net.data.shards import open_shard_split, open_shards
+from res2net.data.sources.shards import open_shard_split, open_shards
 from samples import encoded, photo
 from sharding import contents, failure, files_of, images_of, jpeg, make, refusal
 

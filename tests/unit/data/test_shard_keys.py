@@ -7,8 +7,8 @@ import pytest
 
 from res2net.data.sharding.keys import extension_of, key_of, renamed
 from res2net.data.sharding.writer import write_shards
-from res2net.data.shards import open_shard_split
-from res2net.data.sources import open_folder
+from res2net.data.sources.folder import open_folder
+from res2net.data.sources.shards import open_shard_split
 from sharding import jpeg, make
 
 

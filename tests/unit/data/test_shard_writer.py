@@ -15,7 +15,7 @@ from PIL import Image
 
 from res2net.data.sharding import writer
 from res2net.data.sharding.writer import Written, write_shards
-from res2net.data.shards import UNFINISHED, open_shard_split, open_shards
+from res2net.data.sources.shards import UNFINISHED, open_shard_split, open_shards
 from res2net.errors import InputError, WorkError
 from res2net.preprocessing import to_rgb
 from samples import encoded, photo

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from res2net.data.checking.run import Split
-from res2net.data.folder import VALIDATION_FOLDERS, FolderSource
-from res2net.data.labels import KAGGLE_LAYOUT, label_images
-from res2net.data.scan import EXTENSIONS, Found, first_few, scan
-from res2net.data.shards import DESCRIPTION, open_shard_split, read_description
+from res2net.data.sources.folder import VALIDATION_FOLDERS, FolderSource
+from res2net.data.sources.labels import KAGGLE_LAYOUT, label_images
+from res2net.data.sources.scan import EXTENSIONS, Found, first_few, scan
+from res2net.data.sources.shards import DESCRIPTION, open_shard_split, read_description
 from res2net.errors import InputError
 
 WHOLE = "all"

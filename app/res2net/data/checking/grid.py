@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from res2net.data.checking.run import Split
-from res2net.data.sources import Source, file_of
+from res2net.data.sources.source import Source, file_of
 from res2net.data.tiles import COLUMNS, ROWS, SIDE, draw_tiles
 from res2net.imagenet import readable
 from res2net.preprocessing import Preprocessing, to_rgb

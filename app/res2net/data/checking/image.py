@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from res2net.data.scan import EXTENSIONS
+from res2net.data.sources.scan import EXTENSIONS
 
 MAX_PIXELS = 2 * 89_478_485
 """Beyond this Pillow, and so `res2net predict`, refuses an image as a decompression bomb."""

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from res2net.data.checking.image import MAX_PIXELS, Look, WhyNot, look_at
-from res2net.data.sources import Source, file_of
+from res2net.data.sources.source import Source, file_of
 
 _CHUNK = 32  # images of one task: enough to hide what handing it over costs
 

@@ -18,7 +18,7 @@ from res2net.data.augmentation import Augmentation
 from res2net.data.dali.decoder import Decoder, too_many
 from res2net.data.dali.graph import Work, build_pipeline
 from res2net.data.order import EXCLUDED, PADDING, Order
-from res2net.data.sources import Source, file_of
+from res2net.data.sources.source import Source, file_of
 from res2net.errors import WorkError
 from res2net.preprocessing import Preprocessing
 

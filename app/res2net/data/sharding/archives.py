@@ -18,10 +18,10 @@ from typing import IO, ClassVar
 
 import numpy as np
 
-from res2net.data.folder import FolderSource
-from res2net.data.labels import FILES, find_labels, label_images
-from res2net.data.scan import EXTENSIONS
 from res2net.data.sharding.images import below
+from res2net.data.sources.folder import FolderSource
+from res2net.data.sources.labels import FILES, find_labels, label_images
+from res2net.data.sources.scan import EXTENSIONS
 from res2net.errors import InputError
 
 TRAIN_ARCHIVE = "ILSVRC2012_img_train.tar"

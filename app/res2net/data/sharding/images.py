@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from res2net.data.folder import FolderSource
+from res2net.data.sources.folder import FolderSource
 
 
 class Images(Protocol):

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from res2net.data.folder import FolderSource, open_folder, open_split_folder
 from res2net.data.sharding.archives import IMAGES, TRAIN_ARCHIVE, VAL_ARCHIVE, open_train, open_val
 from res2net.data.sharding.images import FolderImages, Images
 from res2net.data.sharding.parquet import open_parquet
+from res2net.data.sources.folder import FolderSource, open_folder, open_split_folder
 from res2net.errors import InputError
 
 _VAL_NAMES = ("validation", "valid", "val")

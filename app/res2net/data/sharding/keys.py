@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from res2net.data.scan import EXTENSIONS
+from res2net.data.sources.scan import EXTENSIONS
 
 # Control characters, and bytes that are no UTF-8 (os.fsdecode makes surrogates of them).
 _UNSAFE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")

@@ -18,7 +18,7 @@ import PIL
 from res2net.data.sharding.images import Images, digest
 from res2net.data.sharding.pixels import RESAMPLE, Corrupt
 from res2net.data.sharding.shard_file import Recipe, member_size, prepared
-from res2net.data.shards import DESCRIPTION, SCHEMA, UNFINISHED, read_description
+from res2net.data.sources.shards import DESCRIPTION, SCHEMA, UNFINISHED, read_description
 from res2net.errors import InputError, WorkError
 
 _RUNS, _RUN = 16, 16

@@ -16,7 +16,7 @@ import numpy as np
 from res2net.data.sharding.images import Images
 from res2net.data.sharding.keys import extension_of, key_of
 from res2net.data.sharding.pixels import QUALITY, Corrupt, shrink
-from res2net.data.shards import RECORD, UNFINISHED, shard_name
+from res2net.data.sources.shards import RECORD, UNFINISHED, shard_name
 from res2net.errors import WorkError
 from res2net.files.atomic import atomic_write
 

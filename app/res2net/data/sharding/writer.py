@@ -22,7 +22,13 @@ from res2net.data.sharding.keys import key_of, renamed
 from res2net.data.sharding.plan import Plan, check_space, find_plan
 from res2net.data.sharding.shard_file import CorruptImage, Part, Recipe, read_part
 from res2net.data.sharding.workers import Job, run
-from res2net.data.shards import DESCRIPTION, UNFINISHED, index_name, read_description, shard_name
+from res2net.data.sources.shards import (
+    DESCRIPTION,
+    UNFINISHED,
+    index_name,
+    read_description,
+    shard_name,
+)
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import atomic_write, atomic_write_text, remove_stale_temporaries
 

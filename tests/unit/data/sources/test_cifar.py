@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from res2net.data import cifar
-from res2net.data.cifar import load_cifar
-from res2net.data.sources import ArraySource, open_sources
+from res2net.data.sources import cifar
+from res2net.data.sources.cifar import load_cifar
+from res2net.data.sources.in_memory import ArraySource
+from res2net.data.sources.opening import open_sources
 from res2net.errors import InputError, WorkError
 
 COUNT = 4  # images per batch

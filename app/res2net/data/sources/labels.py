@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from res2net import imagenet
-from res2net.data.scan import EXTENSIONS, first_few
+from res2net.data.sources.scan import EXTENSIONS, first_few
 from res2net.errors import InputError
 
 VALIDATION_IMAGES = 50_000

@@ -24,8 +24,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from res2net.data.scan import first_few
-from res2net.data.split import stratified_split
+from res2net.data.sources.scan import first_few
+from res2net.data.sources.split import stratified_split
 from res2net.errors import InputError
 
 DESCRIPTION = "shards.json"

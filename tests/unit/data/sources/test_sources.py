@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from res2net.data.sources import ArraySource, FolderSource, open_folder, open_sources
-from res2net.data.split import stratified_split
+from res2net.data.sources.folder import FolderSource, open_folder
+from res2net.data.sources.in_memory import ArraySource
+from res2net.data.sources.opening import open_sources
+from res2net.data.sources.split import stratified_split
 from res2net.errors import InputError
 
 

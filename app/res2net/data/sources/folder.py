@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from res2net.data.labels import KAGGLE_LAYOUT, label_images
-from res2net.data.scan import EXTENSIONS, Found, first_few, scan
-from res2net.data.split import stratified_split
+from res2net.data.sources.labels import KAGGLE_LAYOUT, label_images
+from res2net.data.sources.scan import EXTENSIONS, Found, first_few, scan
+from res2net.data.sources.split import stratified_split
 from res2net.errors import InputError
 
 __all__ = ["EXTENSIONS", "FolderSource", "open_folder", "open_split_folder"]

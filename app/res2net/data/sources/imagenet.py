@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from res2net import imagenet
-from res2net.data.labels import VALIDATION_IMAGES, validation_number
-from res2net.data.scan import first_few
-from res2net.data.sources import Source
+from res2net.data.sources.labels import VALIDATION_IMAGES, validation_number
+from res2net.data.sources.scan import first_few
+from res2net.data.sources.source import Source
 from res2net.errors import InputError
 
 

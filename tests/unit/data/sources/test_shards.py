@@ -11,10 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from res2net.data import shards
 from res2net.data.sharding.writer import write_shards
-from res2net.data.shards import RECORD, ShardSource, open_shard_split, open_shards, shard_name
-from res2net.data.sources import FolderSource, Source, open_sources
+from res2net.data.sources import shards
+from res2net.data.sources.folder import FolderSource
+from res2net.data.sources.opening import open_sources
+from res2net.data.sources.shards import (
+    RECORD,
+    ShardSource,
+    open_shard_split,
+    open_shards,
+    shard_name,
+)
+from res2net.data.sources.source import Source
 from res2net.errors import InputError
 from samples import encoded, photo
 from sharding import make

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from res2net import imagenet
-from res2net.data.imagenet import read_real_labels
-from res2net.data.sources import FolderSource, open_folder, open_sources
+from res2net.data.sources.folder import FolderSource, open_folder
+from res2net.data.sources.imagenet import read_real_labels
+from res2net.data.sources.opening import open_sources
 from res2net.errors import InputError
 
 WNIDS = tuple(imagenet.class_names())
