@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -27,7 +28,13 @@ def _ensure_server() -> None:
         forkserver.ensure_running()
 
 
-def _rank(arguments: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
+def _rank(
+    arguments: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    log: Path,
+    prepare: Callable[[], None] | None,
+) -> None:
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -37,13 +44,22 @@ def _rank(arguments: list[str], folder: Path, environment: dict[str, str], log: 
     sys.argv = ["res2net", *arguments]
     from res2net.cli.main import main
 
+    if prepare is not None:
+        prepare()
     sys.exit(main(arguments))
 
 
 def start(
-    folder: Path, environment: dict[str, str], *arguments: str, ranks: int = 2
+    folder: Path,
+    environment: dict[str, str],
+    *arguments: str,
+    ranks: int = 2,
+    prepare: Callable[[], None] | None = None,
 ) -> list[BaseProcess]:
-    """Start `res2net train ARGUMENT ...` in `folder` on so many ranks; they write to `log-RANK`."""
+    """Start `res2net train ARGUMENT ...` in `folder` on so many ranks; they write to `log-RANK`.
+
+    `prepare`, a function of a module, is called in each of them first.
+    """
     _ensure_server()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -54,11 +70,29 @@ def start(
     for rank in range(ranks):
         place = environment | launcher | {"LOCAL_RANK": str(rank)} if ranks > 1 else environment
         process = _CONTEXT.Process(
-            target=_rank, args=(asked, folder, place, folder / f"log-{rank}")
+            target=_rank, args=(asked, folder, place, folder / f"log-{rank}", prepare)
         )
         process.start()
         processes.append(process)
     return processes
+
+
+def call(target: Callable[..., None], *arguments: object, ranks: int = 2) -> None:
+    """`target(rank, *arguments)` in a process for each rank, to the end."""
+    _ensure_server()
+    processes = [_CONTEXT.Process(target=target, args=(n, *arguments)) for n in range(ranks)]
+    for process in processes:
+        process.start()
+    deadline = time.monotonic() + 100
+    try:
+        for process in processes:
+            process.join(deadline - time.monotonic())
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            if process.is_alive():
+                os.kill(process.pid or 0, signal.SIGKILL)
+            process.join()
 
 
 def train(
@@ -68,9 +102,10 @@ def train(
     ranks: int = 2,
     run: Path | None = None,
     kill_at: int = 0,
+    prepare: Callable[[], None] | None = None,
 ) -> None:
     """To the end; or until the heartbeat of `run` says step `kill_at`, then SIGKILL."""
-    processes = start(folder, environment, *arguments, ranks=ranks)
+    processes = start(folder, environment, *arguments, ranks=ranks, prepare=prepare)
     deadline = time.monotonic() + 100
     try:
         if run is None:

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from res2net.errors import InputError
+from res2net.models.blocks import zero_last_norms
 from res2net.models.dla import DLA
 from res2net.models.head import Backbone, Res2NetClassifier
 from res2net.models.res2net import Res2Net
@@ -37,6 +38,7 @@ def create_model(
     num_classes: int | None = None,
     in_channels: int = 3,
     drop_path: float = 0.0,
+    zero_init_last: bool = False,
     weights: str | Path | Weights | None = None,
 ) -> Res2NetClassifier:
     """Build a classifier, in training mode, on the CPU (or the device of a surrounding context).
@@ -50,6 +52,8 @@ def create_model(
         drop_path: Stochastic depth in training: the chance that a sample skips the last block; it
             grows linearly from 0 at the first (arXiv 1603.09382). No key of the weights hangs on
             it.
+        zero_init_last: The last norm of each block starts at 0, so that the block starts as its
+            shortcut (arXiv 1706.02677, section 5.1); the published networks start at 1.
         weights: A run directory, a checkpoint or weights file, what `read_weights` gave, or the
             name of published weights, as `in1k` (`weights.catalog.resolve`), which are downloaded.
             None: a fresh initialisation.
@@ -82,6 +86,8 @@ def create_model(
                 f"{stem.shape[1]} channels"
             )
     model = Res2NetClassifier(backbone, num_classes, variant=variant.name)
+    if zero_init_last:
+        zero_last_norms(model)
     if weights is not None:
         announcement = apply_weights(model, weights)
         if announcement is not None:

@@ -1,5 +1,7 @@
 """The evaluation crop on the CPU: what DALI makes of a file is what torchvision makes of it."""
 
+import ctypes
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -135,6 +137,53 @@ def test_the_pixels_are_those_of_torchvision(
     photographs: Source, preprocessing: Preprocessing
 ) -> None:
     compare(photographs, preprocessing)
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [Preprocessing(), Preprocessing(224, 1.0), Preprocessing(224, 0.95, "bicubic")],
+    ids=describe,
+)
+def test_the_pixels_of_strips_are_those_of_torchvision(
+    tmp_path: Path, preprocessing: Preprocessing
+) -> None:
+    """Longer than `graph.LONG`, smaller and larger than the crop."""
+    (tmp_path / "strips").mkdir()
+    sizes = [(20_000, 100), (100, 20_000), (3_001, 283), (301, 3_333), (9_000, 700)]
+    for index, (width, height) in enumerate(sizes):
+        small = photograph(index, (max(width // 10, 1), max(height // 10, 1)))
+        strip = small.resize((width, height), Image.Resampling.BICUBIC)
+        strip.save(tmp_path / "strips" / f"{index}.png")
+    compare(open_folder(str(tmp_path)), preprocessing)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_strip_is_not_resized_whole(tmp_path: Path, interpolation: str) -> None:
+    """20,000 x 8 pixels with a short side of 256 are 640,000 x 256: 0.5 GB."""
+    (tmp_path / "a").mkdir()
+    photograph(0, (256, 256)).save(tmp_path / "a/0.png")
+    photograph(0, (20_000, 8)).save(tmp_path / "a/1.png")
+    source = open_folder(str(tmp_path))
+    preprocessing = Preprocessing(interpolation=interpolation)
+    square, strip = (source.subset(np.array([index])) for index in (0, 1))
+    crops(square, preprocessing)  # what DALI takes once
+    release_free_memory()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+    before = memory("VmRSS")
+    crops(strip, preprocessing)
+    assert memory("VmHWM") - before < 100
+
+
+def release_free_memory() -> None:
+    """Give back what earlier tests took: taken again it would not count."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def memory(what: str) -> float:
+    """MB of this process."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{what}:")[2].split()[0]) / 1000
 
 
 @pytest.mark.soak

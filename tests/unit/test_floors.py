@@ -19,7 +19,7 @@ FLOORS = """
     training inference export cluster
     callbacks data zoo
     weights
-    models
+    models plots
     files preprocessing imagenet
     errors
 """
@@ -68,9 +68,19 @@ def test_networks_are_plain_pytorch() -> None:
         assert [n for n in foreign if not n.startswith(("res2net.models", "res2net.errors"))] == []
 
 
+def test_pictures_are_drawn_from_plain_values() -> None:
+    known = {*sys.stdlib_module_names, "numpy", "matplotlib", "PIL", "res2net"}
+    for file in (file for file in FILES if room(file) == "plots"):
+        assert {name.split(".")[0] for name in imports(file)} <= known, file
+        # half a second, which those who draw nothing need not spend
+        assert not [name for name in imports(file, top=True) if "matplotlib" in name], file
+        assert "matplotlib.pyplot" not in imports(file), file
+
+
 def test_using_a_network_needs_no_lightning() -> None:
     rooms = (
         "models",
+        "plots",
         "weights",
         "zoo",
         "inference",

@@ -185,6 +185,18 @@ def test_numbers_out_of_range(arguments, reason):
         create_model(NAME, **arguments)
 
 
+@pytest.mark.parametrize("name", ["res2net20_cifar", "res2net_dla60"])
+def test_zero_init_makes_each_block_its_shortcut(name):
+    model = create_model(name, zero_init_last=True)
+    zero = [n for n, p in model.named_parameters() if n.endswith("bn3.weight") and not p.any()]
+    blocks = [n for n, _ in model.named_modules() if n.endswith("bn3")]
+    assert len(zero) == len(blocks) >= 6
+    if name == "res2net20_cifar":
+        block = model.backbone.stages[0][0].eval()
+        x = torch.randn(2, 8, 4, 4)
+        torch.testing.assert_close(block(x), block.shortcut(x).relu())
+
+
 def test_drop_path_reaches_the_last_block():
     assert create_model(NAME, drop_path=0.2).backbone.stages[-1][-1].drop_path == 0.2
     with torch.device("meta"):

@@ -41,5 +41,5 @@ def alone(config: Config) -> Config:
     return replace(
         config,
         trainer=replace(config.trainer, devices="1", num_nodes="1"),
-        augment=replace(config.augment, start_size=0, grow_until=0.0),
+        augment=replace(config.augment, start_size=0, grow_from=0.0, grow_until=0.0),
     )

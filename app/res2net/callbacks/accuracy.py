@@ -1,6 +1,6 @@
 """Top-1, top-5 and loss over the whole evaluation set, each image counted once.
 
-Logs `val/top1`, `val/top5` (six classes or more) and `val/loss`.
+Logs `val/top1`, `val/top5` (six classes or more) and `val/loss`; of averaged weights `val_ema/...`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,15 @@ class Accuracy(L.Callback):
     `excluded` how many more images could not be decoded.
     """
 
-    def __init__(self, num_classes: int, *, images: int) -> None:
-        """`images` is how many the evaluation set has: another count is a bug and raises."""
+    def __init__(self, num_classes: int, *, images: int, averaged: bool = False) -> None:
+        """
+        Args:
+            num_classes: columns of the logits.
+            images: how many the evaluation set has: another count is a bug and raises.
+            averaged: of the averaged weights (`callbacks.ema`) instead of the weights.
+        """
         self.images = images
+        self.split, self._outputs = ("val_ema", "ema_") if averaged else ("val", "")
         self.results: dict[str, float] = {}
         self.excluded = 0
         metrics: dict[str, Any] = {
@@ -59,11 +65,16 @@ class Accuracy(L.Callback):
         counts = {"images": labels >= 0, "excluded": labels < _PADDING}
         for name, metric in self._metrics.items(copy_state=False):
             if name == "loss":
-                metric.update(outputs["losses"])  # zero where masked
+                metric.update(outputs[f"{self._outputs}losses"])  # zero where masked
             elif name in counts:
                 metric.update(counts[name].sum())
             else:
-                metric.update(outputs["logits"], labels.clamp(min=_PADDING))
+                metric.update(outputs[f"{self._outputs}logits"], labels.clamp(min=_PADDING))
+
+    @property
+    def row(self) -> dict[str, float]:
+        """The last evaluation's fractions and loss by the names of the log, as `val/top1`."""
+        return {f"{self.split}/{k}": v for k, v in self.results.items() if k != "images"}
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         values = {name: value.item() for name, value in self._metrics.compute().items()}
@@ -77,6 +88,5 @@ class Accuracy(L.Callback):
         exact = {name: round(value * images) / images for name, value in values.items()}
         results = {"loss": loss} | exact
         self.results, self.excluded = results | {"images": images}, excluded
-        row = {f"val/{name}": value for name, value in results.items()}
         for logger in trainer.loggers:
-            logger.log_metrics(row | {"epoch": trainer.current_epoch}, trainer.global_step)
+            logger.log_metrics(self.row | {"epoch": trainer.current_epoch}, trainer.global_step)

@@ -7,6 +7,7 @@ highest `val/top1` so far (the first, if it was reached more than once).
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from res2net.callbacks.accuracy import Accuracy
 from res2net.callbacks.agreement import Agreement
+from res2net.callbacks.guard import Guard
 from res2net.callbacks.summary import Summary
 from res2net.files.atomic import link_or_copy
 from res2net.files.runs import RunDirectory
@@ -29,25 +31,29 @@ class SaveCheckpoints(Checkpoint):
 
     Args:
         run: where to.
+        accuracies: that of the weights, by which the best is chosen, and others to be told of.
         every_steps: optimizer steps between two saves, 0 for none.
         every_minutes: minutes between two saves, 0 for none.
         summary: rewritten after each save.
+        guard: looks at the state first, and raises instead of letting a broken one be saved.
     """
 
     def __init__(
         self,
         run: RunDirectory,
-        accuracy: Accuracy,
+        accuracies: Sequence[Accuracy],
         summary: Summary,
         *,
         every_steps: int,
         every_minutes: float,
+        guard: Guard | None = None,
     ) -> None:
         self.run = run
-        self.accuracy = accuracy
+        self.accuracies = accuracies
         self.summary = summary
         self.every_steps = every_steps
         self.every_minutes = every_minutes
+        self.guard = guard
         self.best: dict[str, float] = {}
         self._due_after_validation = False
         self._saved_at = time.monotonic()
@@ -87,7 +93,7 @@ class SaveCheckpoints(Checkpoint):
         if not self._due_after_validation:
             return
         self._due_after_validation = False
-        results = {f"val/{k}": v for k, v in self.accuracy.results.items() if k != "images"}
+        results = {k: v for accuracy in self.accuracies for k, v in accuracy.row.items()}
         is_best = not self.best or results["val/top1"] > self.best["val/top1"]
         if is_best:
             self.best = {"epoch": trainer.current_epoch, **results}
@@ -99,6 +105,8 @@ class SaveCheckpoints(Checkpoint):
         Best comes first: killed before `last.ckpt` is replaced, the run goes on from the state
         before and comes to the same best again.
         """
+        if self.guard is not None:
+            self.guard.check(trainer, saving=True)
         trainer.save_checkpoint(self.run.next, weights_only=False)
         if trainer.is_global_zero:
             if is_best:

@@ -19,19 +19,23 @@ NONE = -1
 
 
 class Predictions(L.Callback):
-    """`classes` holds the last evaluation: int64 (images, k), likeliest first, on every rank.
+    """What the last evaluation said of each image, on every rank; empty before the first.
 
-    k is 5, or the number of classes where there are fewer.
+    `classes`: int64 (images, k), likeliest first; k is 5, or the number of classes where there
+    are fewer. `probabilities`: float32 (images,), of the likeliest class. `losses`: float32
+    (images,), cross-entropy.
     """
 
     def __init__(self, in_order: Callable[[np.ndarray], np.ndarray]) -> None:
         """`in_order`: of all ranks (ranks, batches * N, k) -> of the data set (images, k)."""
         self.in_order = in_order
         self.classes = np.empty((0, TOP), dtype=np.int64)
-        self._batches: list[torch.Tensor] = []
+        self.probabilities = self.losses = np.empty(0, dtype=np.float32)
+        self._classes: list[torch.Tensor] = []
+        self._numbers: list[torch.Tensor] = []
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._batches = []
+        self._classes, self._numbers = [], []
 
     def on_validation_batch_end(
         self,
@@ -42,11 +46,18 @@ class Predictions(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        logits = outputs["logits"]  # (N, classes)
-        classes = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
-        self._batches.append(classes.masked_fill_((batch[1] < 0)[:, None], NONE))
+        logits = outputs["logits"].float()  # (N, classes)
+        scores, classes = logits.topk(min(TOP, logits.shape[1]), dim=1)
+        probabilities = (scores[:, 0] - logits.logsumexp(dim=1)).exp()
+        self._classes.append(classes.masked_fill_((batch[1] < 0)[:, None], NONE))
+        self._numbers.append(torch.stack([probabilities, outputs["losses"].float()], dim=1))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        mine = torch.cat(self._batches)  # (batches * N, k), padding included: alike on all ranks
+        self.classes = self._gathered(self._classes, trainer)
+        self.probabilities, self.losses = self._gathered(self._numbers, trainer).T
+        self._classes, self._numbers = [], []  # training has use for the memory
+
+    def _gathered(self, batches: list[torch.Tensor], trainer: L.Trainer) -> np.ndarray:
+        mine = torch.cat(batches)  # (batches * N, k), padding included: alike on all ranks
         gathered = gather_all_tensors(mine) if trainer.world_size > 1 else [mine]
-        self.classes = self.in_order(torch.stack(gathered).cpu().numpy())
+        return self.in_order(torch.stack(gathered).cpu().numpy())

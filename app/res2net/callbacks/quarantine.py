@@ -1,4 +1,4 @@
-"""`quarantine.txt`: the files that could not be decoded and were left out, with the reason of each.
+"""`quarantine.txt` of a run: the files that could not be decoded and were left out.
 
 Logs nothing.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import lightning as L
 
 from res2net.callbacks.exact_resume import gather
-from res2net.files.atomic import atomic_write_text
+from res2net.files.quarantine import write_quarantine
 
 
 class Quarantine(L.Callback):
@@ -29,5 +29,4 @@ class Quarantine(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         everyone = {name: why for rank in gather(dict(self.met())) for name, why in rank.items()}
         if everyone and trainer.is_global_zero:
-            lines = sorted(f"{name}\t{why}\n" for name, why in everyone.items())
-            atomic_write_text(self.path, "".join(lines))
+            write_quarantine(self.path, everyone)

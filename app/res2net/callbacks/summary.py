@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -23,12 +23,15 @@ class Summary(L.Callback):
     """Counts what was really done, over all starts of a run, on rank 0.
 
     `steps` are those of the state, `steps_executed` also those that a kill undid: the heartbeat
-    file keeps their number at every step. `val/...` are of the last epoch, `best` is of the best.
+    file keeps their number at every step. `val/...` and `val_ema/...` are of the last epoch, `best`
+    is of the one with the best `val/top1`.
     """
 
-    def __init__(self, run: RunDirectory, accuracy: Accuracy, *, global_batch_size: int) -> None:
+    def __init__(
+        self, run: RunDirectory, accuracies: Sequence[Accuracy], *, global_batch_size: int
+    ) -> None:
         self.run = run
-        self.accuracy = accuracy
+        self.accuracies = accuracies
         self.global_batch_size = global_batch_size
         self.best: Mapping[str, float] = {}
         self._started = time.monotonic()
@@ -64,12 +67,8 @@ class Summary(L.Callback):
 
     def write(self, trainer: L.Trainer, status: str) -> None:
         """Rank 0 only; `status` is running, completed, interrupted or failed."""
-        results = {
-            f"val/{name}": value
-            for name, value in self.accuracy.results.items()
-            if name != "images"
-        }
-        stored = {k: v for k, v in self._before.items() if k.startswith("val/")}
+        results = {k: v for accuracy in self.accuracies for k, v in accuracy.row.items()}
+        stored = {k: v for k, v in self._before.items() if k.startswith(("val/", "val_ema/"))}
         module = trainer.lightning_module
         summary = {
             "schema": SCHEMA,

@@ -1,7 +1,8 @@
 """What training steps tell.
 
 Logs, every `every_steps` optimizer steps: `train/loss`, `train/top1` (means since the last row),
-`train/lr`, `train/images_per_second`; and at the end of an epoch `train/epoch_loss` and
+`train/lr`, `train/images_per_second`, and on a GPU `train/gpu_memory`, the most GiB that tensors
+took on rank 0's since the process began; and at the end of an epoch `train/epoch_loss` and
 `train/epoch_top1`.
 """
 
@@ -47,7 +48,7 @@ class TrainMetrics(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        labels = batch[1]
+        labels = outputs["labels"]
         correct = (outputs["logits"].argmax(dim=1) == labels).sum()
         images = torch.full_like(correct, len(labels))  # made on the device: nothing to wait for
         self._sums += torch.stack([outputs["batch_loss"].double() * images, correct, images])
@@ -59,7 +60,7 @@ class TrainMetrics(L.Callback):
             speed = self._images / (now - self._since)
             self._since, self._images = now, 0
             row = {"loss": loss, "top1": top1, "lr": _lr(trainer), "images_per_second": speed}
-            self._log(trainer, row)
+            self._log(trainer, row | _gpu_memory(pl_module.device))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loss, top1 = self._take(trainer, 1)
@@ -94,6 +95,13 @@ class TrainMetrics(L.Callback):
 
 
 def _lr(trainer: L.Trainer) -> float:
-    lr = trainer.optimizers[0].param_groups[0]["lr"]
-    assert isinstance(lr, float)
-    return lr
+    """Of the run; groups of parameters may have a share or a multiple of it."""
+    group = trainer.optimizers[0].param_groups[0]
+    return float(group["lr"] / group["lr_scale"])
+
+
+def _gpu_memory(device: torch.device) -> dict[str, float]:
+    """The allocator's own count: asking it waits for nothing."""
+    if device.type != "cuda":
+        return {}
+    return {"gpu_memory": torch.cuda.max_memory_allocated(device) / 2**30}

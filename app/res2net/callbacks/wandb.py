@@ -1,16 +1,19 @@
 """Weights & Biases: one W&B run for the whole run, whatever happens to its processes.
 
-Logs what the other callbacks log, over `trainer/global_step`, and the configuration.
+Logs what the other callbacks log, over `trainer/global_step`, and the configuration; at the end of
+a fit the pictures of the run and the misclassified images, and the best checkpoint if asked to.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -19,23 +22,37 @@ from res2net.errors import InputError
 from res2net.files.atomic import atomic_write_text
 from res2net.files.runs import RunDirectory, is_rank_zero
 
+if TYPE_CHECKING:
+    from res2net.callbacks.pictures import Mistake
+
 Mode = Literal["auto", "online", "offline", "disabled"]
 
-INIT_TIMEOUT = 15.0
-"""Seconds a server has to answer before the run starts without it."""
+INIT_TIMEOUT = 8.0
+"""Seconds a server has to answer; with W&B's own start the run goes on without it within 15 s."""
 
 FINISH_TIMEOUT = 20.0
 """Seconds for the last uploads. What is not through by then stays on the disk."""
 
+CHECKPOINT_TIMEOUT = 900.0
+"""The same where a checkpoint is among them."""
+
+MISTAKES = 100
+"""Misclassified images in W&B's table."""
+
 
 def wandb_logger(
-    run: RunDirectory, *, mode: Mode, project: str, config: dict[str, Any]
-) -> WandbLogger | None:
+    run: RunDirectory,
+    *,
+    mode: Mode,
+    project: str,
+    config: dict[str, Any],
+    checkpoint: bool = False,
+) -> Wandb | None:
     """Start W&B, or go on with the W&B run whose id the directory holds.
 
     `auto` is online where somebody is logged in, else offline; WANDB_MODE and `wandb offline` are
     heard. Files go to `wandb/` below the run directory, which must exist. The end of a fit ends
-    the W&B run.
+    the W&B run; with `checkpoint` it uploads the run's `best.ckpt` first, as an artifact.
 
     Returns None if disabled, on all ranks but 0, and if W&B cannot start: a log is not worth a
     run. Raises InputError for `online` where nobody is logged in.
@@ -47,7 +64,9 @@ def wandb_logger(
         return None
     identifier = _run_id(run)
     for attempt in ("online", "offline") if chosen == "online" else ("offline",):
-        logger = Wandb(run, mode=attempt, project=project, identifier=identifier)
+        logger = Wandb(
+            run, mode=attempt, project=project, identifier=identifier, checkpoint=checkpoint
+        )
         try:
             experiment = logger.experiment
             logger.log_hyperparams(config)
@@ -69,7 +88,9 @@ class Wandb(WandbLogger):
     from then on, and a SIGTERM must still find a trainer that saves its state.
     """
 
-    def __init__(self, run: RunDirectory, *, mode: str, project: str, identifier: str) -> None:
+    def __init__(
+        self, run: RunDirectory, *, mode: str, project: str, identifier: str, checkpoint: bool
+    ) -> None:
         import wandb
 
         super().__init__(
@@ -89,27 +110,72 @@ class Wandb(WandbLogger):
                 save_code=False,
                 symlink=False,
                 init_timeout=INIT_TIMEOUT,
-                finish_timeout=FINISH_TIMEOUT,
+                finish_timeout=CHECKPOINT_TIMEOUT if checkpoint else FINISH_TIMEOUT,
             ),
         )
         self._directory = run.path / "wandb"
+        self._checkpoint = run.best if checkpoint else None
         self._open = True
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if not self._open:
-            return
-        try:
-            super().log_metrics(metrics, step)
-        except Exception as error:
-            _say(f"stopped, going on without it: {_reason(error)}")
-            self._close(exit_code=1)
+        self._guarded(lambda: super(Wandb, self).log_metrics(metrics, step))
+
+    @rank_zero_only
+    def log_end(self, plots: Path, mistakes: Sequence[Mistake], *, step: int) -> None:
+        """The pictures of the folder `plots`, and a table of misclassified images."""
+
+        def log() -> None:
+            from wandb import Image, Table
+
+            values: dict[str, Any] = {
+                f"plots/{path.stem}": Image(str(path)) for path in sorted(plots.glob("*.png"))
+            }
+            if mistakes:
+                columns: list[str | int] = [
+                    "image",
+                    "index",
+                    "true",
+                    "predicted",
+                    "probability",
+                    "loss",
+                ]
+                rows = [
+                    [Image(m.image), m.index, m.true, m.predicted, m.probability, m.loss]
+                    for m in mistakes[:MISTAKES]
+                ]
+                values["val/mistakes"] = Table(columns=columns, data=rows)
+            if values:
+                self.experiment.log(values | {"trainer/global_step": step})
+
+        self._guarded(log)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Lightning calls this when a fit ends, also by an error (`failed`)."""
+        if status == "success" and self._checkpoint is not None and self._checkpoint.is_file():
+            self._guarded(self._upload_checkpoint)
         if self._open:
             self._close(exit_code=int(status == "failed"))
+
+    def _upload_checkpoint(self) -> None:
+        from wandb import Artifact
+
+        assert self._checkpoint is not None
+        artifact = Artifact(f"run-{self.experiment.id}-best", type="model")
+        artifact.add_file(str(self._checkpoint), name=self._checkpoint.name)
+        self.experiment.log_artifact(artifact, aliases=["best"])
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """Do it while W&B lives; if that fails, end W&B, not the run."""
+        if not self._open:
+            return
+        try:
+            with _staging(self._directory):
+                call()
+        except Exception as error:
+            _say(f"stopped, going on without it: {_reason(error)}")
+            self._close(exit_code=1)
 
     def _close(self, exit_code: int) -> None:
         self._open = False
@@ -164,12 +230,25 @@ def _switch_off_reports() -> None:
         opentelemetry_proxy.disable()
 
 
+@contextmanager
+def _staging(folder: Path) -> Iterator[None]:
+    """Let W&B copy what it has yet to upload into `folder`, not into the home directory."""
+    if "WANDB_DATA_DIR" in os.environ:
+        yield
+        return
+    os.environ["WANDB_DATA_DIR"] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
+
+
 def _run_id(run: RunDirectory) -> str:
     """The directory's W&B id, on the disk before W&B hears of it: a run killed in its first step
     keeps it."""
     if run.wandb_id.is_file():
         return run.wandb_id.read_text().strip()
-    identifier = secrets.token_hex(6)
+    identifier = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(6)  # a sweep has given one
     atomic_write_text(run.wandb_id, identifier + "\n")
     return identifier
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from res2net.cli.arguments import positive
 from res2net.config.load import load_config
+from res2net.data.sources.scan import counted
 
 _CALLED = {
     "loader": "loader, as in training",
@@ -113,9 +114,9 @@ def _print(result: dict[str, Any]) -> None:
     console.print(table)
     turns = len(result["contenders"]["loader"]["turns"])
     print(
-        f"{work['files']:,} {work['source']} images at {work['image_size']} px, batches of "
-        f"{work['batch_size']}, {work['threads']} threads, {work['device']}; medians of {turns} "
-        f"turns; {machine['cores']} cores, {machine['gpu'] or machine['cpu']}"
+        f"{counted(work['files'], work['source'] + ' image')} at {work['image_size']} px, "
+        f"batches of {work['batch_size']}, {work['threads']} threads, {work['device']}; medians of "
+        f"{turns} turns; {machine['cores']} cores, {machine['gpu'] or machine['cpu']}"
     )
     elsewhere = max(c["cores_used_elsewhere"] for c in result["contenders"].values())
     if elsewhere > _BUSY:

@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from res2net.data.checking.image import MAX_PIXELS
     from res2net.data.checking.report import figures, lists, rows, write_csv
     from res2net.data.checking.run import check
+    from res2net.data.sources.scan import counted
 
     directory = arguments.directory
     folder = open_for_check(directory, labels=arguments.labels)
@@ -84,10 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
             where = "they are listed above"
         else:
             where = f"the first {SHOWN} are listed above, all with --out FILE.csv"
-        how_many = "1 image" if len(findings) == 1 else f"{len(findings):,} images"
         raise WorkError(
-            f"{directory}: {broken:,} of {how_many} cannot be decoded by training; {where}; mend "
-            "or remove them"
+            f"{directory}: {broken:,} of {counted(len(findings), 'image')} cannot be decoded by "
+            f"training; {where}; mend or remove them"
         )
     return 0
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from res2net.data.checking.report import SHORT_SIDE, Row
+from res2net.data.sources.scan import counted, first_few
 
 SHOWN = 20
 """Rows, or groups of files, of each list."""
@@ -58,7 +59,7 @@ def print_report(figures: dict[str, Any], few: Few) -> None:
     speed = figures["images_per_second"]
     console.print(
         Text(
-            f"{_clean(figures['directory'])}: {_count(figures['images'], 'image')}, "
+            f"{_clean(figures['directory'])}: {counted(figures['images'], 'image')}, "
             f"{_size(figures['bytes'])}, decoded at {speed or 0:,.0f} images/s"
         )
     )
@@ -68,7 +69,7 @@ def print_report(figures: dict[str, Any], few: Few) -> None:
     _print_sizes(console, figures)
     for problem in figures["problems"]:
         classes = problem["classes"]
-        more = f": {len(classes):,} ({_first_few(classes)})" if classes else ""
+        more = f": {len(classes):,} ({_clean(first_few(classes))})" if classes else ""
         console.print(Text(f"note: {_clean(problem['problem'])}{more}", style="yellow"))
     nothing = []
     for kind, heading in HEADINGS.items():
@@ -135,7 +136,7 @@ def _print_sizes(console: Console, figures: dict[str, Any]) -> None:
 def _print_list(console: Console, heading: str, few: Few, kind: str, directory: str) -> None:
     entries, count = few.first[kind], few.counts[kind]
     grouped = entries[0][0].group is not None
-    how_many = _count(count, "group", "groups") if grouped else _count(count, "file")
+    how_many = counted(count, "group" if grouped else "file")
     console.print(Text(f"{heading} ({how_many})", style="bold"))
     details = few.details[kind]
     if count > SHOWN:  # what the list below does not tell
@@ -170,16 +171,6 @@ def _below(path: str, directory: str) -> str:
 def _clean(text: str) -> str:
     """Names of files need not be UTF-8; what prints must be."""
     return os.fsencode(text).decode("utf-8", "replace")
-
-
-def _first_few(names: list[str]) -> str:
-    from res2net.data.sources.scan import first_few
-
-    return _clean(first_few(names))
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"1 {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def _size(number: float) -> str:

@@ -67,12 +67,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Raises InputError and WorkError: see `write_shards`."""
     if arguments.quality is not None and arguments.resize is None:
-        raise InputError("--quality is of the images that --resize makes; give both or neither")
+        raise InputError(
+            f"--quality {arguments.quality}: only the images that --resize makes become JPEG; give "
+            "--resize N too, or leave --quality out"
+        )
     if (arguments.quality or 1) > 100:
         raise InputError(f"--quality {arguments.quality}: expected 1 to 100")
 
     from res2net.data.sharding.pixels import QUALITY
-    from res2net.data.sharding.writer import QUARANTINE, write_shards
+    from res2net.data.sharding.writer import write_shards
+    from res2net.data.sources.scan import counted
+    from res2net.files.quarantine import QUARANTINE
 
     start = time.perf_counter()
     with _progress() as progress:
@@ -102,10 +107,10 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps(result))
         return 0
-    shards = "1 shard" if written.shards == 1 else f"{written.shards:,} shards"
-    words = [f"{written.images:,} images in {shards}", _size(written.bytes)]
+    images, shards = counted(written.images, "image"), counted(written.shards, "shard")
+    words = [f"{images} in {shards}", _size(written.bytes)]
     if written.left_out:
-        words.append(f"{written.left_out:,} left out, see {QUARANTINE}")
+        words.append(f"{counted(written.left_out, 'image')} left out, see {QUARANTINE}")
     if written.images_now:
         words.append(f"{speed:,.1f} images/s")
     done = "" if written.images_now else "already complete: "
@@ -119,8 +124,8 @@ def _counts(text: str) -> tuple[int, ...]:
     numbers = text.split(",")
     if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of training images, two with the validation images' "
-            "(1281167,50000), or any"
+            f"{text!r} is not N (training images), N,M (training and validation images, such as "
+            "1281167,50000) or any"
         )
     return tuple(int(number) for number in numbers)
 

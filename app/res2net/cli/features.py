@@ -5,6 +5,7 @@ import json
 import time
 
 from res2net.cli.images import add_image_arguments, find_images, reading
+from res2net.data.sources.scan import counted
 from res2net.errors import WorkError
 from res2net.files.atomic import new_file
 
@@ -54,11 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps(result))
     else:
-        how_many = "1 image" if count == 1 else f"{count:,} images"
-        print(f"{file}: {how_many}, {extractor.num_features} features each, {speed:.1f} images/s")
+        print(
+            f"{file}: {counted(count, 'image')}, {extractor.num_features} features each, "
+            f"{speed:.1f} images/s"
+        )
     if taken.unreadable:
         raise WorkError(
-            f"{taken.unreadable:,} of {len(images):,} images could not be read, see above; "
-            f"the features of the other {count:,} are in {file}"
+            f"{taken.unreadable:,} of {counted(len(images), 'image')} could not be read, see "
+            f"above; the features of the other {count:,} are in {file}"
         )
     return 0

@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     "convert": "weights of any origin under the names of other code",
     "models": "the variants: parameters, MACs, published accuracy, aliases",
     "data": "look at a data set, download one, write shards",
+    "compare": "figures, settings and curves of several runs, side by side",
     "bench": "measure speed on this machine",
     "doctor": "what this machine offers and what is missing",
 }

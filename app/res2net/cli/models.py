@@ -4,14 +4,13 @@ Reads tables; builds no network.
 """
 
 import argparse
-import difflib
 import json
 import sys
 from fnmatch import fnmatchcase
 from typing import Any
 
 from res2net.errors import InputError
-from res2net.models.variants import ALIASES, VARIANTS, Variant
+from res2net.models.variants import ALIASES, VARIANTS, Variant, nearest_variants
 from res2net.weights.catalog import DEFAULT, cache_folder, cached, published_for
 from res2net.weights.published import PublishedFile
 
@@ -53,12 +52,7 @@ def _matching(glob: str) -> list[Variant]:
         if any(fnmatchcase(name, glob) for name in (variant.name, *_aliases(variant)))
     ]
     if not found:
-        names = [*VARIANTS, *ALIASES]
-        near = difflib.get_close_matches(glob, names, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(
-            f"{glob!r}: matches no variant and no alias{hint} (variants: {', '.join(VARIANTS)})"
-        )
+        raise InputError(f"{glob!r}: matches no variant and no alias; {nearest_variants(glob)}")
     return found
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from res2net.cli.arguments import positive
 from res2net.cli.images import add_image_arguments, find_images, reading
+from res2net.data.sources.scan import counted
 from res2net.errors import WorkError
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         write(predictions, topk)
     if taken.unreadable:
         raise WorkError(
-            f"{taken.unreadable:,} of {len(images):,} images could not be read, see above; "
-            f"the classes of the other {len(images) - taken.unreadable:,} were printed"
+            f"{taken.unreadable:,} of {counted(len(images), 'image')} could not be read, see "
+            f"above; the classes of the other {len(images) - taken.unreadable:,} were printed"
         )
     return 0
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from res2net.cli.arguments import devices, fraction, positive
+from res2net.data.sources.scan import counted
 from res2net.files.runs import is_rank_zero
 
 
@@ -88,7 +89,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     lines = [
         f"{result['model']} ({result['checkpoint']}) on {result['split']}: "
         f"{_accuracy(result)}  loss {result['loss']:.4f}  "
-        f"{result['images']} images, {result['images_per_second']:.0f} images/s",
+        f"{counted(result['images'], 'image')}, {result['images_per_second']:.0f} images/s",
         f"seen at {how}{extras}",
     ]
     if published := result["published"]:
@@ -99,9 +100,11 @@ def _lines(result: dict[str, Any]) -> list[str]:
         else:
             lines.append(f"{said}, ImageNet's 50,000 images at 224 px): another test than this")
     if result["excluded"]:
-        lines.append(f"left out: {result['excluded']} images that cannot be decoded")
+        lines.append(f"left out: {counted(result['excluded'], 'image')} that cannot be decoded")
     if real := result.get("real"):
-        lines.append(f"ReaL: top-1 {real['top1']:.2%} of {real['images']} images with labels")
+        lines.append(
+            f"ReaL: top-1 {real['top1']:.2%} of {counted(real['images'], 'image')} with labels"
+        )
     if result["confusions"]:
         pairs = (
             f"{pair['class']} taken for {pair['taken_for']} "

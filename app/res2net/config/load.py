@@ -27,7 +27,8 @@ def load_config(source: str, overrides: Sequence[str]) -> Config:
 
     `source` is a path, with or without `.yaml`, or the name of a shipped recipe (`recipes`). A
     YAML may name one other with `extends:`, relative to itself or shipped. Of a key given twice in
-    `overrides` the last counts. `run.name` defaults to the name of the YAML.
+    `overrides` the last counts. `run.name` defaults to the name of the YAML, `imagenet_paper` for
+    the recipe `imagenet/paper`.
 
     Raises InputError, in one line that lists all problems: a file that is missing or no YAML,
     unknown keys, values of the wrong type or out of their range.
@@ -36,7 +37,9 @@ def load_config(source: str, overrides: Sequence[str]) -> Config:
     given: list[_Given] = []
     try:
         path = _find(source, Path())
-        given += [_Given("run.name", path.stem, "")]
+        shipped = {recipe: name for name, recipe in recipes().items()}
+        name = shipped.get(path.resolve(), path.stem).replace("/", "_")
+        given += [_Given("run.name", name, "")]
         given += _read(path, (), problems)
     except InputError as error:
         problems.append(str(error))
@@ -58,7 +61,7 @@ def load_config(source: str, overrides: Sequence[str]) -> Config:
 
 
 def recipes() -> dict[str, Path]:
-    """The shipped recipes by name: `quickstart`, `imagenet/res2net50_26w_4s`, ..."""
+    """The shipped recipes by name: `quickstart`, `imagenet/paper`, ..."""
     package = Path(__file__).resolve().parents[1]
     folder = package / "configs"  # in the wheel
     if not folder.is_dir():

@@ -83,16 +83,42 @@ _RULES: dict[str, _Rule] = {
     "augment.erase": _FRACTION,
     "augment.repeats": _POSITIVE_INT,
     "augment.start_size": _Rule("0, or 8 or more", lambda value: value == 0 or value >= 8),
+    "augment.grow_from": _NOT_NEGATIVE,
     "augment.grow_until": _NOT_NEGATIVE,
-    "optim.lr": _POSITIVE,
-    "optim.momentum": _FRACTION_OR_ZERO,
-    "optim.weight_decay": _NOT_NEGATIVE,
+    "augment.mixup": _NOT_NEGATIVE,
+    "augment.cutmix": _NOT_NEGATIVE,
+    "augment.mix_probability": _FRACTION,
+    "augment.cutmix_share": _FRACTION,
     "model.drop_path": _FRACTION_OR_ZERO,
-    "optim.label_smoothing": _FRACTION_OR_ZERO,
+    "loss.label_smoothing": _FRACTION_OR_ZERO,
+    "loss.bce_threshold": _FRACTION_OR_ZERO,
+    "loss.distill": _FRACTION,
+    "loss.temperature": _POSITIVE,
+    "optim.lr": _POSITIVE,
+    "optim.lr_batch": _NOT_NEGATIVE,
+    "optim.momentum": _FRACTION_OR_ZERO,
+    "optim.betas": _Rule(
+        "two numbers of at least 0 and below 1", lambda pair: all(0 <= value < 1 for value in pair)
+    ),
+    "optim.eps": _NOT_NEGATIVE,
+    "optim.weight_decay": _NOT_NEGATIVE,
+    "optim.layer_decay": _FRACTION_ABOVE_ZERO,
+    "optim.head_lr": _POSITIVE,
+    "optim.freeze": _Rule(
+        "none, backbone, or a number of stages",
+        lambda value: value in ("none", "backbone") or value.isdecimal(),
+    ),
     "optim.clip_norm": _NOT_NEGATIVE,
+    "optim.ema_decay": _FRACTION_OR_ZERO,
+    "optim.ema_every": _POSITIVE_INT,
     "schedule.warmup_epochs": _NOT_NEGATIVE,
+    "schedule.warmup_start": _FRACTION,
     "schedule.end_factor": _FRACTION,
     "schedule.step_epochs": _POSITIVE,
+    "schedule.milestones": _Rule(
+        "epochs greater than 0, each greater than the one before",
+        lambda epochs: all(a < b for a, b in zip((0, *epochs), epochs, strict=False)),
+    ),
     "schedule.gamma": _FRACTION_ABOVE_ZERO,
     "trainer.max_epochs": _POSITIVE_INT,
     "trainer.devices": _COUNT,
@@ -125,16 +151,7 @@ def typed_value(key: str, text: str | list[str]) -> Any:
 def _converted(hint: Any, text: str | list[str]) -> Any:
     """Raises ValueError with the words that complete "'abc' is not ..."."""
     if get_origin(hint) is tuple:
-        count = len(get_args(hint))
-        if isinstance(text, str):
-            text = re.sub(r"^\s*[\[(]|[\])]\s*$", "", text).split(",")
-        try:
-            numbers = tuple(_number(float, part) for part in text)
-        except ValueError:
-            numbers = ()
-        if len(numbers) != count:
-            raise ValueError(f"a list of {count} numbers")
-        return numbers
+        return _numbers(None if Ellipsis in get_args(hint) else len(get_args(hint)), text)
     if isinstance(text, list):
         raise ValueError("one value")
     if hint is str:
@@ -151,6 +168,22 @@ def _converted(hint: Any, text: str | list[str]) -> Any:
             raise ValueError("true or false")
         return _BOOLS[text.lower()]
     return _number(hint, text)
+
+
+def _numbers(count: int | None, text: str | list[str]) -> tuple[float, ...]:
+    """`count` numbers, or as many as there are."""
+    if isinstance(text, str):
+        text = re.sub(r"^\s*[\[(]|[\])]\s*$", "", text).strip()
+        text = text.split(",") if text else []
+    try:
+        numbers = tuple(float(_number(float, part)) for part in text)
+    except ValueError:
+        raise ValueError(
+            "a list of numbers" if count is None else f"a list of {count} numbers"
+        ) from None
+    if count not in (None, len(numbers)):
+        raise ValueError(f"a list of {count} numbers")
+    return numbers
 
 
 def _number(kind: type[int] | type[float], text: str) -> int | float:

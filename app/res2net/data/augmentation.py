@@ -28,16 +28,19 @@ class Augmentation:
     hue_jitter: float = 0.0
     erase: float = 0.0
     start_size: int = 0
+    grow_from: float = 0.0
     grow_until: float = 0.0
 
     def size(self, epoch: float, image_size: int) -> int:
-        """Pixels of the training images: `start_size` at first, `image_size` from `grow_until` on.
+        """Pixels of the training images: `start_size` up to the epoch `grow_from`, from
+        `grow_until` on `image_size`.
 
         In between it grows linearly. `epoch` counts from 0.
         """
         if not self.start_size or epoch >= self.grow_until:
             return image_size
-        grown = self.start_size + (image_size - self.start_size) * epoch / self.grow_until
+        share = max(0.0, epoch - self.grow_from) / (self.grow_until - self.grow_from)
+        grown = self.start_size + (image_size - self.start_size) * share
         return min(image_size, max(self.start_size, round(grown / ROUND_TO) * ROUND_TO))
 
 

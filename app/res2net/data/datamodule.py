@@ -167,6 +167,18 @@ class ImageDataModule(L.LightningDataModule):
             erasing.erase(images, numbers, probability=self.augmentation.erase)
         return images
 
+    def names(self, position: int) -> list[str]:
+        """What messages call the images of a training batch of this rank.
+
+        `position` counts its batches since the start of the run.
+        """
+        stream = self.train_stream
+        assert self.train is not None and stream is not None
+        indices = (
+            stream.indices(position) if isinstance(stream, Stream) else stream.order.batch(position)
+        )
+        return [self.train.name(index) for index in indices.tolist()]
+
     def quarantine(self) -> dict[str, str]:
         """Name -> why, of the files that this rank has met and left out."""
         streams = [(self.train, self.train_stream)]

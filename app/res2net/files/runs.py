@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from res2net.errors import InputError
+from res2net.files.quarantine import QUARANTINE
 
 SCHEMA = 1
 
@@ -99,7 +100,12 @@ class RunDirectory:
 
     @property
     def quarantine(self) -> Path:
-        return self.path / "quarantine.txt"
+        return self.path / QUARANTINE
+
+    @property
+    def nonfinite(self) -> Path:
+        """Images of the first batch whose loss was not finite, a name a line."""
+        return self.path / "nonfinite.txt"
 
     @property
     def plots(self) -> Path:

@@ -209,6 +209,13 @@ def initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
+def zero_last_norms(model: nn.Module) -> None:
+    """Each block starts as its shortcut: the weight of its last norm is 0."""
+    for module in model.modules():
+        if isinstance(module, Bottle2neck):
+            nn.init.zeros_(module.bn3.weight)
+
+
 def _projection(
     in_channels: int, out_channels: int, *, stride: int, avg_down: bool
 ) -> nn.Sequential:

@@ -51,7 +51,10 @@ def find_variant(name: str) -> Variant:
     variant = VARIANTS.get(ALIASES.get(name, name))
     if variant is not None:
         return variant
-    names = [*VARIANTS, *ALIASES]
-    nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    choices = f"the nearest: {', '.join(nearest)}" if nearest else "`res2net models` lists them"
-    raise InputError(f"model {name!r}: no such variant; {choices}")
+    raise InputError(f"model {name!r}: no such variant; {nearest_variants(name)}")
+
+
+def nearest_variants(name: str) -> str:
+    """What a message about a name that no variant has ends with."""
+    nearest = difflib.get_close_matches(name, [*VARIANTS, *ALIASES], n=3, cutoff=0.5)
+    return f"the nearest: {', '.join(nearest)}" if nearest else "`res2net models` lists them"

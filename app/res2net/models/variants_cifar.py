@@ -179,4 +179,17 @@ CIFAR = (
         parameters=91_994,
         macs=11_134_208,
     ),
+    # Its baseline: blocks of one chunk, as many parameters.
+    Variant(
+        name="resnet20_cifar",
+        stage_depths=(1, 2, 3),
+        base_width=76,
+        scale=1,
+        stem="cifar",
+        base_channels=8,
+        num_classes=10,
+        image_size=32,
+        parameters=91_781,
+        macs=10_542_592,
+    ),
 )

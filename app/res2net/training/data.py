@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from res2net.config.schema import AugmentConfig, Config, DataConfig
+from res2net.config.schema import Config
+from res2net.config.schema_data import AugmentConfig, DataConfig
 from res2net.data.augmentation import Augmentation
 from res2net.data.datamodule import ImageDataModule
 from res2net.data.sources.opening import open_sources
@@ -81,25 +82,27 @@ def build_data(config: Config, plan: Plan, train: Source, val: Source) -> ImageD
 
 def _check(augment: AugmentConfig, data: DataConfig, max_epochs: int) -> None:
     start, until = augment.start_size, augment.grow_until
+    problems = []
     if bool(start) != bool(until):
-        raise InputError(
+        problems.append(
             f"augment.start_size={start}, augment.grow_until={until}: images grow from the one to "
             "data.image_size until the other epoch; give both, or neither"
         )
     if start and augment.crop != "random_resized":
-        raise InputError(
+        problems.append(
             f"augment.start_size={start}: only augment.crop=random_resized can grow, not "
             f"{augment.crop}"
         )
     if start > data.image_size:
-        raise InputError(f"augment.start_size={start}: at most data.image_size={data.image_size}")
+        problems.append(f"augment.start_size={start}: at most data.image_size={data.image_size}")
     if until > max_epochs:
-        raise InputError(
+        problems.append(
             f"augment.grow_until={until}: at most trainer.max_epochs={max_epochs}, or the network "
             "never sees images of data.image_size"
         )
-    if data.global_batch_size % augment.repeats:
-        raise InputError(
-            f"augment.repeats={augment.repeats}: data.global_batch_size={data.global_batch_size} "
-            "is no multiple of it, so that not all of an image's copies fit into one step"
+    if augment.grow_from and augment.grow_from >= until:
+        problems.append(
+            f"augment.grow_from={augment.grow_from}: must be below augment.grow_until={until}"
         )
+    if problems:
+        raise InputError("; ".join(problems))

@@ -67,6 +67,8 @@ def make_plan(trainer: TrainerConfig, *, workers: int) -> Plan:
         raise InputError(
             "trainer.precision=16-mixed needs a GPU: on the CPU choose 32-true or bf16-mixed"
         )
+    if accelerator == "cpu" and trainer.sync_batchnorm:
+        raise InputError("trainer.sync_batchnorm=true needs GPUs: on the CPU torch has no such BN")
     launcher, *launched = _launched()
     alone = (gpus if accelerator == "cuda" else 1, 1)
     devices, num_nodes = (

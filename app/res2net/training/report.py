@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 
 from res2net import imagenet
-from res2net.files.atomic import atomic_write, atomic_write_text
-
-NAMED = 40
-"""More classes are not named in the picture: the letters would run into each other."""
+from res2net.files.atomic import atomic_write_text
+from res2net.plots.confusion import count_confusions, draw_confusion
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +68,7 @@ class Report:
 
     def matrix(self) -> np.ndarray:
         """int64 (classes, classes): images of the row's class taken for the column's."""
-        count = len(self.class_names)
-        cells = self.labels * count + self.predicted[:, 0]
-        return np.bincount(cells, minlength=count * count).reshape(count, count)
+        return count_confusions(self.labels, self.predicted[:, 0], len(self.class_names))
 
     def against(self, valid: Sequence[Sequence[int]]) -> tuple[float, int]:
         """Top-1 by labels of which an image may have several, and how many images have any.
@@ -97,57 +93,5 @@ class Report:
         atomic_write_text(path, stream.getvalue())
 
     def draw_confusion(self, path: Path, title: str) -> None:
-        """PNG: each row the share of a class's images by what they were taken for. Raises OSError.
-
-        Classes without images are left out; more than `NAMED` are numbered instead of named.
-        """
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.colors import PowerNorm
-        from matplotlib.figure import Figure
-
-        matrix = self.matrix()
-        kept = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
-        matrix = matrix[np.ix_(kept, kept)]
-        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        named = len(kept) <= NAMED
-        names = [imagenet.readable(self.class_names)[index] for index in kept]
-
-        inches = float(np.clip(0.32 * len(kept), 4.5, 11.0))
-        figure = Figure(figsize=(inches + 2, inches + 1), dpi=120, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        image = axes.imshow(
-            100 * shares,
-            cmap="Blues",
-            norm=PowerNorm(0.5, vmin=0, vmax=100),  # a few per cent are to be seen
-            interpolation="nearest",
-            aspect="equal",
-        )
-        axes.set_title(title, fontsize=10, loc="left", parse_math=False)
-        axes.set_xlabel("taken for")
-        axes.set_ylabel("class")
-        if named:
-            places = range(len(kept))
-            axes.set_xticks(places, names, rotation=90, fontsize=8, parse_math=False)
-            axes.set_yticks(places, names, fontsize=8, parse_math=False)
-        else:
-            places = range(0, len(kept), -(-len(kept) // 10))
-            axes.set_xticks(places, kept[:: places.step].tolist())
-            axes.set_yticks(places, kept[:: places.step].tolist())
-        if len(kept) <= 20:
-            for row, column in np.argwhere(matrix):
-                axes.text(
-                    column,
-                    row,
-                    f"{100 * shares[row, column]:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white" if shares[row, column] > 0.3 else "#333333",
-                )
-        bar = figure.colorbar(image, ax=axes, shrink=0.8)
-        bar.set_label("% of the class's images")
-        stream = io.BytesIO()
-        canvas.print_png(stream)
-        with atomic_write(path) as file:
-            file.write(stream.getvalue())
+        """PNG of `matrix` (`plots.confusion.draw_confusion`). Raises OSError."""
+        draw_confusion(self.matrix(), imagenet.readable(self.class_names), path, title)

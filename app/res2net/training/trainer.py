@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.environments import (
 )
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from res2net.config.schema import Config
 from res2net.training.checkpoint_io import AtomicCheckpointIO
 from res2net.training.plan import Plan
 
@@ -49,6 +50,19 @@ def build_trainer(
         log_every_n_steps=10**9,  # callbacks log by themselves, before the state is saved
         **options,
     )
+
+
+def training_trainer(config: Config, plan: Plan, **options: Any) -> L.Trainer:
+    """The Trainer for what `config` says of training; `options` win over it."""
+    said: dict[str, Any] = {
+        "precision": config.trainer.precision,
+        "max_epochs": config.trainer.max_epochs,
+        "accumulate_grad_batches": config.trainer.accumulate,
+        "gradient_clip_val": config.optim.clip_norm or None,
+        "sync_batchnorm": config.trainer.sync_batchnorm,
+        "deterministic": config.trainer.deterministic,
+    }
+    return build_trainer(plan, **said | options)
 
 
 def _quieten() -> None:

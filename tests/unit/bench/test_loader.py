@@ -112,9 +112,9 @@ def test_a_small_run(folder):
 
 def test_what_a_contender_meets_is_raised_here(folder, tmp_path):
     work = work_of(folder)
-    wrong = replace(work.config.augment, repeats=9)
+    wrong = replace(work.config.augment, start_size=9)
     impossible = replace(work, config=replace(work.config, augment=wrong))
-    with pytest.raises(InputError, match=r"augment\.repeats=9"), Contender("loader", impossible):
+    with pytest.raises(InputError, match=r"augment\.start_size=9"), Contender("loader", impossible):
         pass
     contender = Contender("torchvision", work)
     with contender, pytest.raises(WorkError, match="torchvision: its process ended"):

@@ -97,9 +97,9 @@ def fit(
     extra: Sequence[L.Callback] = (),
 ) -> tuple[Watch, SaveCheckpoints, Scripted]:
     accuracy = Accuracy(7, images=8)
-    summary = Summary(run, accuracy, global_batch_size=1)
+    summary = Summary(run, [accuracy], global_batch_size=1)
     saver = SaveCheckpoints(
-        run, accuracy, summary, every_steps=every_steps, every_minutes=every_minutes
+        run, [accuracy], summary, every_steps=every_steps, every_minutes=every_minutes
     )
     watch = Watch(run)
     trainer = L.Trainer(

@@ -21,7 +21,8 @@ def test_in_the_order_of_the_source(
     logits = torch.randn(count, classes, generator=torch.Generator().manual_seed(0))
     trainer: Any = SimpleNamespace(world_size=ranks)
     module: Any = None
-    said: list[torch.Tensor] = []
+    losses = torch.rand(count, generator=torch.Generator().manual_seed(1))
+    said: dict[torch.dtype, list[torch.Tensor]] = {torch.int64: [], torch.float32: []}
     for rank in reversed(range(ranks)):  # rank 0 comes last, when all have spoken
         order = EvalOrder(count, 4, world_size=ranks, rank=rank)
         callback = Predictions(order.in_order)
@@ -30,12 +31,19 @@ def test_in_the_order_of_the_source(
             indices = torch.from_numpy(order.batch(position))
             shown = torch.zeros(4, classes)
             shown[indices != PADDING] = logits[indices[indices != PADDING]]
+            each = torch.zeros(4)
+            each[indices != PADDING] = losses[indices[indices != PADDING]]
             labels = torch.where(indices == 5, EXCLUDED, indices)
             batch = (None, labels)
-            callback.on_validation_batch_end(trainer, module, {"logits": shown}, batch, position)
-        said.insert(0, torch.cat(callback._batches))
-    monkeypatch.setattr(predictions, "gather_all_tensors", lambda mine: said)
+            outputs = {"logits": shown, "losses": each}
+            callback.on_validation_batch_end(trainer, module, outputs, batch, position)
+        for batches in (callback._classes, callback._numbers):
+            said[batches[0].dtype].insert(0, torch.cat(batches))
+    monkeypatch.setattr(predictions, "gather_all_tensors", lambda mine: said[mine.dtype])
     callback.on_validation_epoch_end(trainer, module)
     expected = logits.topk(min(5, classes), dim=1).indices.numpy()
     expected[5:6] = predictions.NONE  # the sixth could not be decoded
     assert np.array_equal(callback.classes, expected)
+    assert np.array_equal(callback.losses, losses.numpy())
+    likeliest = logits.softmax(1).amax(1).numpy()
+    np.testing.assert_allclose(callback.probabilities, likeliest, rtol=1e-6)

@@ -36,7 +36,8 @@ class Toy(L.LightningModule):
             raise RuntimeError("out of luck")
         logits = self.head(batch[0])
         loss = torch.nn.functional.cross_entropy(logits, batch[1])
-        return {"loss": loss, "logits": logits.detach(), "batch_loss": loss.detach()}
+        outputs = {"loss": loss, "batch_loss": loss.detach()}
+        return outputs | {"logits": logits.detach(), "labels": batch[1]}
 
     def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
         logits = torch.nn.functional.one_hot(batch[1], 10).float()
@@ -45,7 +46,7 @@ class Toy(L.LightningModule):
         return {"logits": logits, "losses": losses}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.08)
+        return torch.optim.SGD([{"params": self.head.parameters(), "lr_scale": 1.0}], lr=0.08)
 
 
 def fit(

@@ -66,7 +66,7 @@ def fit(
 ) -> tuple[Summary, L.Trainer]:
     """Epochs of four steps of 16 images."""
     accuracy = Accuracy(7, images=8)
-    summary = Summary(run, accuracy, global_batch_size=16)
+    summary = Summary(run, [accuracy], global_batch_size=16)
     trainer = L.Trainer(
         accelerator="cpu",
         devices=1,

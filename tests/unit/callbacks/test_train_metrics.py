@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from res2net.callbacks import train_metrics
 from res2net.callbacks.metrics_csv import MetricsCSV
 from res2net.callbacks.train_metrics import TrainMetrics
 
@@ -31,10 +32,15 @@ class Scores(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
         logits = batch[0] + 0 * self.weight
         loss = F.cross_entropy(logits, batch[1])
-        return {"loss": loss, "batch_loss": loss.detach(), "logits": logits.detach()}
+        return {
+            "loss": loss,
+            "batch_loss": loss.detach(),
+            "logits": logits.detach(),
+            "labels": batch[1],
+        }
 
     def configure_optimizers(self) -> object:
-        optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+        optimizer = torch.optim.SGD([{"params": [self.weight], "lr_scale": 1.0}], lr=1.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
@@ -136,6 +142,20 @@ def test_images_per_second_counts_the_images_of_the_window(
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     speeds = [float(line.split(",")[-1]) for line in lines if "images_per_second" in line]
     assert speeds == [sum(SIZES[start : start + 4]) / 10 for start in (0, 4, 8)]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_is_that_of_the_gpu_in_gib(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def allocated(device: torch.device) -> int:
+        asked.append(device)
+        return 3 * 2**29
+
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", allocated)
+    found = train_metrics._gpu_memory(torch.device(device))
+    assert found == ({"gpu_memory": 1.5} if device == "cuda" else {})
+    assert [str(device) for device in asked] == (["cuda"] if device == "cuda" else [])
 
 
 # Over a resume

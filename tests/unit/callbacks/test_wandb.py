@@ -14,11 +14,14 @@ import pytest
 import wandb
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import WandbLogger
+from PIL import Image
 
 from res2net.callbacks import wandb as ours
-from res2net.callbacks.wandb import Mode, wandb_logger
+from res2net.callbacks.pictures import Mistake
+from res2net.callbacks.wandb import Mode, Wandb, wandb_logger
 from res2net.errors import InputError
 from res2net.files.runs import RunDirectory
+from wandb_files import history, records
 
 CONFIG = {"optim": {"lr": 0.1}, "run": {"name": "trial"}}
 
@@ -37,12 +40,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunDirector
     wandb.teardown()
 
 
-def start(run: RunDirectory, mode: Mode = "offline") -> WandbLogger | None:
+def start(run: RunDirectory, mode: Mode = "offline") -> Wandb | None:
     return wandb_logger(run, mode=mode, project="res2net", config=CONFIG)
 
 
 def legs(run: RunDirectory) -> list[str]:
     return sorted(path.name for path in (run.path / "wandb").iterdir())
+
+
+def written(run: RunDirectory) -> Path:
+    """The folder of the only leg, when all of it is on the disk: W&B's helper writes the rest as
+    it ends."""
+    wandb.teardown()
+    (leg,) = (run.path / "wandb").glob("offline-run-*")
+    return leg
 
 
 def fit(logger: WandbLogger, folder: Path) -> None:
@@ -136,6 +147,82 @@ def test_offline_where_the_server_does_not_answer(
     assert logger.experiment.id == run.wandb_id.read_text().strip()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("W&B: online does not start, logging offline: ")
+
+
+def test_a_refused_connection_ends_within_fifteen_seconds(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    began = time.monotonic()
+    logger = start(run, "auto")
+    assert time.monotonic() - began < 15
+    assert logger is not None
+    assert logger.experiment.offline
+    logger.finalize("success")
+    first, last = capsys.readouterr().err.splitlines()
+    assert "online does not start, logging offline" in first
+    assert last == f"W&B: upload by: wandb sync '{run.path}/wandb'/offline-run-*"
+
+
+def mistake(number: int) -> Mistake:
+    image = Image.new("RGB", (160, 160), (number, 0, 0))
+    return Mistake(number, image, "cat", "dog", probability=0.5, loss=2.0)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_the_end_has_pictures_mistakes_and_the_checkpoint_if_asked(
+    run: RunDirectory, checkpoint: bool
+) -> None:
+    run.plots.mkdir()
+    Image.new("RGB", (30, 20)).save(run.plots / "curves.png")
+    run.best.write_bytes(b"weights")
+    logger = wandb_logger(run, mode="offline", project="p", config={}, checkpoint=checkpoint)
+    assert logger is not None
+    logger.log_metrics({"train/loss": 1.0}, step=7)
+    logger.log_end(run.plots, [mistake(n) for n in range(120)], step=9)
+    logger.finalize("success")
+
+    leg = written(run)
+    row = history(leg)[-1]
+    assert row["trainer/global_step"] == 9
+    assert (row["val/mistakes/nrows"], row["val/mistakes/ncols"]) == (100, 6)
+    assert (row["plots/curves/width"], row["plots/curves/height"]) == (30, 20)
+    assert (leg / "files" / row["plots/curves/path"]).is_file()
+    artifacts = [r.artifact for r in records(next(leg.glob("*.wandb"))) if r.HasField("artifact")]
+    files = [Path(part.local_path) for part in artifacts[-1].manifest.contents]
+    # what is yet to be uploaded stays in the run directory
+    assert files and all(file.is_relative_to(run.path.resolve()) for file in files)
+    models = [artifact for artifact in artifacts if artifact.type == "model"]
+    assert len(models) == checkpoint
+    for model in models:
+        assert "best" in model.aliases
+        (part,) = model.manifest.contents
+        assert (part.path, Path(part.local_path).read_bytes()) == ("best.ckpt", b"weights")
+    assert "WANDB_DATA_DIR" not in os.environ
+
+
+def test_no_checkpoint_of_a_run_that_failed(run: RunDirectory) -> None:
+    run.best.write_bytes(b"weights")
+    logger = wandb_logger(run, mode="offline", project="p", config={}, checkpoint=True)
+    assert logger is not None
+    logger.finalize("failed")
+    leg = written(run)
+    assert not [r for r in records(next(leg.glob("*.wandb"))) if r.HasField("artifact")]
+
+
+def test_a_broken_picture_ends_only_the_log(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.plots.mkdir()
+    (run.plots / "curves.png").write_bytes(b"no picture")
+    logger = start(run)
+    assert logger is not None
+    logger.log_end(run.plots, [], step=1)
+    logger.finalize("success")
+    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
+    assert "stopped, going on without it" in err[0]
+    assert len(err) == 2
 
 
 def test_a_bad_key_is_named(

@@ -14,6 +14,8 @@ from PIL import Image
 from broken_files import BROKEN, ODD, WHOLE
 from res2net.cli.data_check_tables import SHOWN
 from res2net.cli.main import main
+from res2net.data.sources.opening import open_evaluation
+from res2net.errors import InputError
 from samples import encoded, photo
 
 
@@ -186,6 +188,32 @@ def test_a_bar_on_a_terminal_and_nothing_across_it(damaged: Path) -> None:
     assert "decoding" in text and "images/s" in text
     assert "libjpeg" not in text and "Corrupt" not in text and "WARN" not in text
     assert "cannot be decoded by training" in text
+
+
+def test_unfinished_shards_are_told_as_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = encoded(photo())
+    files = {"a/1.png": whole, "a/2.png": whole, "b/1.png": whole, "b/2.png": b""}
+    for name, content in files.items():
+        (tmp_path / "pets" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pets" / name).write_bytes(content)
+    assert main(["data", "shard", "pets", "begun"]) == 1
+    capsys.readouterr()
+    for command in (
+        ["data", "check", "begun"],
+        ["data", "check", "begun", "--json"],
+        ["train", "folder_small", "data.source=shards", "data.root=begun"],
+    ):
+        assert main(command) == 2
+        assert capsys.readouterr() == (
+            "",
+            "error: begun: unfinished shards; the same `res2net data shard` again goes on with "
+            "them\n",
+        )
+    with pytest.raises(InputError, match="begun: unfinished shards"):
+        open_evaluation("begun", class_names=None, labels=None)
 
 
 # --- The verb of verbs ---------------------------------------------------------------------------

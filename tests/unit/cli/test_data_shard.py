@@ -49,7 +49,7 @@ def test_json(folder, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
-    assert "pets/dog/b.jpg: empty; 0 of 1 shards finished" in captured.err
+    assert "pets/dog/b.jpg is empty; 0 of 1 shard finished" in captured.err
     command = ["data", "shard", "pets", "out", "--resize=24", "--on-corrupt=skip", "--json"]
     assert main(command) == 0
     result = json.loads(capsys.readouterr().out)
@@ -65,7 +65,7 @@ def test_json(folder, capsys):
         "images_now": 6,
     }
     assert main(["data", "shard", "pets", "out", "--resize=24"]) == 0
-    assert capsys.readouterr().out.endswith(" MB, 1 left out, see quarantine.txt\n")
+    assert capsys.readouterr().out.endswith(" MB, 1 image left out, see quarantine.txt\n")
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,16 @@ def test_json(folder, capsys):
         (["none", "out"], "none: no such file or folder"),
         (["pets/cat/a.jpg", "out"], "pets/cat/a.jpg: expected a folder, ILSVRC2012_img_train.tar"),
         (["pets", "pets/out"], "pets/out: lies in pets"),
-        (["pets", "out", "--quality=80"], "--quality is of the images that --resize makes"),
+        (["pets", "out", "--quality=80"], "--quality 80: only the images that --resize makes"),
+        (["pets", "/proc/out"], "/proc/out: no shards can be written there (No such file"),
+        (["none", "pets/cat/a.jpg/out"], "pets/cat/a.jpg/out: no shards can be written there ("),
+        (["none", "pets/cat/a.jpg"], "pets/cat/a.jpg: exists already and holds no shards"),
         (["pets", "out", "--resize=9", "--quality=101"], "--quality 101: expected 1 to 100"),
         (["pets", "out", "--labels=none.txt"], "none.txt: no such file of labels"),
         (["pets", "out", "--labels=pets/cat/a.jpg"], "data.val_labels="),
         (["pets", "out", "--expect=7"], "pets: train has 6 images, not 7"),
         (["pets", "out", "--expect=6,1"], "pets: val has 0 images, not 1"),
-        (["pets", "out", "--expect=all"], "res2net data shard: argument --expect: 'all' is not"),
+        (["pets", "out", "--expect=all"], "res2net data shard: argument --expect: 'all' is not N"),
         (["pets", "out", "--expect=1,2,3"], "res2net data shard: argument --expect: '1,2,3'"),
         (["pets", "out", "--resize=0"], "res2net data shard: argument --resize: '0'"),
         (["pets"], "res2net data shard: the following arguments are required: DST"),
@@ -93,6 +96,43 @@ def test_bad_input_makes_nothing(folder, arguments, message, capsys):
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert os.listdir() == ["pets"] and sorted(os.listdir("pets")) == ["cat", "dog"]
+
+
+def test_lines_about_counts_and_options(folder, capsys):
+    def refused(*arguments):
+        assert main(["data", "shard", "pets", "out", *arguments]) == 2
+        return capsys.readouterr().err.removeprefix("error: ").removesuffix("\n")
+
+    assert refused("--expect=foo") == (
+        "res2net data shard: argument --expect: 'foo' is not N (training images), N,M (training "
+        "and validation images, such as 1281167,50000) or any"
+    )
+    assert refused("--quality=80") == (
+        "--quality 80: only the images that --resize makes become JPEG; give --resize N too, or "
+        "leave --quality out"
+    )
+    assert main(["data", "shard", "pets", "out", "--resize=24", "--expect=6"]) == 0
+    capsys.readouterr()
+    anew = ": choose a new folder, or remove this one"
+    made = f"{Path.cwd()}/out: its shards were made with"
+    assert refused("--resize=16", "--quality=50") == (
+        f"{made} --resize 24, now 16; --quality 90, now 50{anew}"
+    )
+    assert (
+        refused("--shard-size=3") == f"{made} --resize 24, now none; --shard-size 256, now 3{anew}"
+    )
+    (folder / "dog/d.jpg").write_bytes(encoded(photo(9), "JPEG"))
+    assert refused("--resize=24").endswith(
+        f"/out: its shards were made of other images or labels{anew}"
+    )
+    assert "--resize 24, now none and of other images or labels" in refused()
+
+
+def test_one_image_is_not_images(folder, capsys):
+    (folder / "val/cat").mkdir(parents=True)
+    (folder / "cat/a.jpg").rename(folder / "val/cat/a.jpg")
+    assert main(["data", "shard", "pets", "out", "--expect=5,2"]) == 2
+    assert "pets: val has 1 image, not 2; " in capsys.readouterr().err
 
 
 def test_an_end_from_the_keyboard_keeps_what_is_finished(folder):

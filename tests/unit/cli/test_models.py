@@ -176,7 +176,13 @@ def test_no_match_names_the_nearest(capsys):
     assert main(["models", "res2next5"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(
-        "error: 'res2next5': matches no variant and no alias; did you mean res2next50"
+    nearest = "res2next50, res2net50, res2net50d"
+    assert err == f"error: 'res2next5': matches no variant and no alias; the nearest: {nearest}\n"
+
+
+def test_no_match_and_nothing_near(capsys):
+    assert main(["models", "vgg*"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "error: 'vgg*': matches no variant and no alias; `res2net models` lists them\n",
     )
-    assert err.endswith(f"(variants: {', '.join(VARIANTS)})\n")

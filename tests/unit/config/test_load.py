@@ -55,7 +55,7 @@ def test_an_empty_yaml_means_the_defaults(write, text):
 def test_the_run_is_named_after_the_yaml_unless_given(write):
     assert load_config(write(""), []).run.name == "mine"
     assert load_config(write(""), ["run.name=other"]).run.name == "other"
-    assert load_config("imagenet/res2net50_26w_4s", []).run.name == "res2net50_26w_4s"
+    assert load_config("imagenet/paper", []).run.name == "imagenet_paper"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ WRONG = [
         "batch_size: no such key; did you mean data.global_batch_size or data.eval_batch_size?",
     ),
     ("model.arch", "x", "model.arch: no such key; those of model are name, num_classes, weights"),
-    ("zzz", "1", "zzz: no such key; the groups are run, model, data, augment, optim,"),
+    ("zzz", "1", "zzz: no such key; the groups are run, model, data, augment, loss,"),
     ("checkpoint", "3", "checkpoint: '3' given to a group; its keys are every_steps, every_minu"),
     ("optim.lr.peak", "3", "optim.lr.peak: no such key; optim.lr takes one value"),
 ]
@@ -189,7 +189,7 @@ def test_all_problems_are_told_at_once(write):
 # --- YAML files ----------------------------------------------------------------------------------
 
 YAMLS = [
-    ("optim: 3\n", "optim: '3' given to a group; its keys are name, lr, momentum"),
+    ("optim: 3\n", "optim: '3' given to a group; its keys are name, lr, lr_batch"),
     ("optim: [1, 2]\n", "optim: [1, 2] given to a group; its keys are name, lr"),
     (
         "optim:\n  lr:\n    peak: 3\n",
@@ -209,7 +209,7 @@ YAMLS = [
     ("extends: [a, b]\n", "extends: [a, b] is not one file ({path}, line 1)"),
     ("extends:\n", "extends: '' is not one file ({path}, line 1)"),
     ("extends:\n  a: 1\n", "extends: takes one value, not keys of its own ({path}, line 1)"),
-    ("optim:\n  extends: other\n", "optim.extends: no such key; those of optim are name"),
+    ("optim:\n  extends: other\n", "optim.extends: no such key; did you mean optim.betas"),
 ]
 
 
@@ -319,7 +319,7 @@ def test_differences_of_keys_that_came_or_went():
 def test_the_recipes_are_those_of_the_checkout():
     folder = Path(__file__).parents[3] / "configs"
     assert set(recipes().values()) == set(folder.rglob("*.yaml"))
-    assert {"quickstart", "imagenet/res2net50_26w_4s"} <= set(recipes())
+    assert {"quickstart", "imagenet/paper"} <= set(recipes())
 
 
 def test_an_installed_package_carries_its_recipes(tmp_path, monkeypatch):

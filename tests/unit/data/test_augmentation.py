@@ -19,6 +19,14 @@ def test_sizes_grow_in_steps_that_the_network_can_halve() -> None:
     assert Augmentation().size(0, 224) == 224
 
 
+def test_sizes_stay_small_until_they_begin_to_grow() -> None:
+    augmentation = Augmentation(start_size=160, grow_from=11, grow_until=13)  # ffcv's 16 epochs
+    sizes = [augmentation.size(epoch, 192) for epoch in range(16)]
+    assert sizes[:12] == [160] * 12 and sizes[12] in (160, 192) and sizes[13:] == [192] * 3
+    grown = [Augmentation(start_size=64, grow_from=2, grow_until=6).size(e, 192) for e in range(8)]
+    assert grown == [64, 64, 64, 96, 128, 160, 192, 192]
+
+
 @pytest.mark.parametrize(("start", "full"), [(100, 150), (8, 20)])
 def test_odd_sizes_stay_between_their_bounds(start: int, full: int) -> None:
     augmentation = Augmentation(start_size=start, grow_until=7)

@@ -9,10 +9,11 @@ from PIL import Image
 
 from broken_files import JPEG, ODD, folder
 from res2net.data.checking.folder import find_strays, open_for_check
-from res2net.data.checking.grid import SIDE, draw_grid
+from res2net.data.checking.grid import draw_grid
 from res2net.data.checking.report import figures, rows, write_csv
 from res2net.data.checking.run import check
 from res2net.errors import InputError
+from res2net.plots.tiles import SIDE
 from samples import encoded, photo
 
 
@@ -39,7 +40,7 @@ def test_classes_are_counted_and_compared(tmp_path: Path) -> None:
     assert train["largest"] == {"class": "ant", "images": 6}
     assert train["counts"] == {"ant": 6, "bee": 2, "cat": 1}
     assert problems(tmp_path) == {
-        f"{tmp_path}/train: 1 images beside the class folders are not read (stray.png)": [],
+        f"{tmp_path}/train: 1 image beside the class folders is not read (stray.png)": [],
         "class folders without images in train": ["dog"],
         "class folders without images in val": ["cat"],
         "classes of val that train lacks": ["wasp"],

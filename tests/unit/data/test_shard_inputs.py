@@ -239,7 +239,7 @@ def test_a_row_without_an_image_is_corrupt(tmp_path: Path) -> None:
     rows = [(jpeg(1), "a.jpg", 0), (None, "b.jpg", 1), (jpeg(2), "c.jpg", 1)]
     write_parquet(tmp_path / "hub/train-0.parquet", rows)
     file = tmp_path / "hub/train-0.parquet"
-    assert f"{file}, row 1, b.jpg: empty" in failure(tmp_path / "hub", tmp_path / "out")
+    assert f"{file}, row 1, b.jpg is empty" in failure(tmp_path / "hub", tmp_path / "out")
 
 
 def test_pyarrow_is_only_needed_for_parquet(tmp_path: Path, monkeypatch) -> None:

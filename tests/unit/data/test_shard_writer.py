@@ -6,7 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -166,10 +169,12 @@ def test_other_options_or_images_are_refused(folder: Path, tmp_path: Path) -> No
     for root, size in ((done, 256_000_000), (begun, 10_000)):
         other = {"resize": 16, "quality": 50, "shard_bytes": size}
         message = refusal(folder, root, **other)
-        assert f"{root}: its shards were made otherwise (" in message
-        assert "resize 24, now 16; quality 90, now 50" in message
-        assert "resize 24, now none" in refusal(folder, root, shard_bytes=size)
-    assert "shard_bytes 256000000, now 7" in refusal(folder, done, resize=24, shard_bytes=7)
+        assert (
+            f"{root}: its shards were made with --resize 24, now 16; --quality 90, now 50"
+            in message
+        )
+        assert "with --resize 24, now none" in refusal(folder, root, shard_bytes=size)
+    assert "--shard-size 256, now 7e-06" in refusal(folder, done, resize=24, shard_bytes=7)
     (folder / "train/a/y.jpg").write_bytes(jpeg(1))
     assert "other images or labels" in refusal(folder, done, resize=24)
 
@@ -185,6 +190,66 @@ def test_destinations_that_are_refused(folder: Path, tmp_path: Path) -> None:
     assert not (folder / "shards").exists()
     (tmp_path / "empty").mkdir()
     assert write_shards(str(folder), str(tmp_path / "empty")).images == 26
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_source_is_looked_at(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "open_inputs", lambda *arguments, **options: pytest.fail("looked"))
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "circle").symlink_to("circle")
+    before = sorted(tmp_path.rglob("*"))
+    for name, why in (
+        ("file/a/b", f"{tmp_path}/file is no folder"),
+        ("link/a", f"{tmp_path}/link is no folder"),
+        ("circle/a", "Symlink loop"),
+        ("x" * 300, "File name too long"),
+        ("new/" + "x" * 300, "File name too long"),
+        ("/proc/a", "No such file or directory"),
+    ):
+        message = refusal(folder, tmp_path / name)
+        assert message.startswith(f"{tmp_path / name}: no shards can be written there ({why}")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_folder_of_others_is_refused(tmp_path: Path, begun: bool) -> None:
+    with tempfile.TemporaryDirectory() as reachable:
+        os.chmod(reachable, 0o755)
+        done = Path(reachable, "shards")
+        closed = done / UNFINISHED if begun else done
+        closed.mkdir(parents=True)
+        closed.chmod(0o555)
+        with _without_rights():
+            for place in (done, closed / "a/b"):
+                message = refusal(tmp_path / "none", place)
+                assert message.startswith(f"{place}: ") and "(Permission denied)" in message
+        closed.chmod(0o755)
+
+
+def test_a_source_of_others_is_refused(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as reachable:
+        os.chmod(reachable, 0o777)
+        source = folder.rename(Path(reachable, "folder"))
+        source.chmod(0)
+        with _without_rights():
+            message = refusal(source, Path(reachable, "shards"))
+        assert message.startswith(f"{source}") and message.endswith("(Permission denied)")
+        source.chmod(0o755)
+
+
+@contextmanager
+def _without_rights() -> Iterator[None]:
+    """Root may write everywhere."""
+    is_root = os.geteuid() == 0
+    try:
+        if is_root:
+            os.seteuid(65534)
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
 
 
 def test_only_one_writer_at_a_time(folder: Path, tmp_path: Path) -> None:
@@ -214,7 +279,7 @@ def test_a_corrupt_image_is_named_and_what_is_done_stays(
     bad.write_bytes(whole[: len(whole) // 2])
     options = {"resize": 24, "shard_bytes": 10_000, "workers": workers}
     message = failure(folder, done, **options)
-    assert message.startswith(f"{bad}: ") and "truncated" in message.lower()
+    assert message.startswith(f"{bad} cannot be decoded (") and "truncated" in message.lower()
     assert " shards finished and kept: mend the file, or" in message
     kept = {name for name in _stats(done) if name.endswith(".tar")}
     if workers == 1:
@@ -224,7 +289,7 @@ def test_a_corrupt_image_is_named_and_what_is_done_stays(
     skipped = write_shards(str(folder), str(done), skip_corrupt=True, **options)  # type: ignore[arg-type]
     assert (skipped.images, skipped.left_out) == (25, 1)
     (line,) = (done / "quarantine.txt").read_text().splitlines()
-    assert line.startswith(f"{bad}\t") and "truncated" in line.lower()
+    assert line.startswith(f"{bad}\tcannot be decoded (") and "truncated" in line.lower()
     assert open_shard_split(str(done), "val").labels.tolist() == [0, 0, 0, 1]
     # the same as when they had been left out from the beginning
     write_shards(
@@ -237,7 +302,7 @@ def test_a_mended_image_lets_it_go_on(folder: Path, tmp_path: Path) -> None:
     bad, done = folder / "train/b/3.jpg", tmp_path / "shards"
     whole = bad.read_bytes()
     bad.write_bytes(b"")
-    assert f"{bad}: empty; " in failure(folder, done, shard_bytes=10_000)
+    assert f"{bad} is empty; " in failure(folder, done, shard_bytes=10_000)
     bad.write_bytes(whole)
     write_shards(str(folder), str(done), shard_bytes=10_000)
     assert contents(done, "train")[15] == whole
@@ -249,7 +314,7 @@ def test_nothing_but_corrupt_images(tmp_path: Path) -> None:
         (tmp_path / "folder" / name).write_bytes(b"no image")
     message = failure(tmp_path / "folder", tmp_path / "shards", resize=8, skip_corrupt=True)
     assert "none of the images looked at can be decoded" in message
-    assert f"{tmp_path}/folder/a/0.jpg: no image in a known format" in message
+    assert f"{tmp_path}/folder/a/0.jpg cannot be decoded (no image in a known format)" in message
     assert not (tmp_path / "shards").exists()
 
 

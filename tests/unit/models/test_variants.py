@@ -76,6 +76,13 @@ def test_parameters_and_macs_are_those_of_the_network(name):
     assert counter.get_total_flops() == 2 * variant.macs
 
 
+def test_the_small_baseline_is_as_large_as_the_small_res2net():
+    ours, baseline = VARIANTS["res2net20_cifar"], VARIANTS["resnet20_cifar"]
+    assert (ours.scale, baseline.scale) == (4, 1)
+    assert baseline.stage_depths == ours.stage_depths
+    assert abs(baseline.parameters / ours.parameters - 1) < 0.05
+
+
 @pytest.mark.parametrize("name", TIMM_PARAMETERS)
 def test_parameters_to_the_digit(name):
     assert VARIANTS[name].parameters == TIMM_PARAMETERS[name]
@@ -103,7 +110,8 @@ def test_parameters_of_the_paper_s_cifar_networks(name):
 
 def test_every_variant_is_compared_with_published_sizes():
     compared_with_torchvision = {"resnet50", "resnet101", "resnext50_32x4d"}
-    nowhere = {"se_res2net50_26w_4s", "se_resnext29_8c64w", "res2net20_cifar"}
+    nowhere = {"se_res2net50_26w_4s", "se_resnext29_8c64w"}
+    nowhere |= {"res2net20_cifar", "resnet20_cifar"}
     known = {*PUBLISHED, *CIFAR_PARAMETERS, *compared_with_torchvision}
     assert set(VARIANTS) == known | nowhere
     assert f"{VARIANTS['resnet50'].parameters / 1e6:.3f}" == "25.557"

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from res2net.config.schema import Config, DataConfig, TrainerConfig
+from res2net.config.schema import Config, TrainerConfig
+from res2net.config.schema_data import DataConfig
 from res2net.errors import InputError
 from res2net.training.plan import Plan, make_plan
 

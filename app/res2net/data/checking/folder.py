@@ -11,8 +11,8 @@ import numpy as np
 from res2net.data.checking.run import Split
 from res2net.data.sources.folder import VALIDATION_FOLDERS, FolderSource
 from res2net.data.sources.labels import KAGGLE_LAYOUT, label_images
-from res2net.data.sources.scan import EXTENSIONS, Found, first_few, scan
-from res2net.data.sources.shards import DESCRIPTION, open_shard_split, read_description
+from res2net.data.sources.scan import EXTENSIONS, Found, counted, first_few, scan
+from res2net.data.sources.shards import are_shards, open_shard_split, read_description
 from res2net.errors import InputError
 
 WHOLE = "all"
@@ -54,13 +54,14 @@ def open_for_check(directory: str, *, labels: str | None = None) -> Folder:
     Finds what `folder.open_split_folder` and `folder.open_folder` would. `labels` is the file with
     the classes of a flat folder's images; None: one found by its name.
 
-    Raises InputError where there is no folder or no image at all, and for labels of no use.
+    Raises InputError where there is no folder or no image at all, for labels of no use and for
+    shards that are unfinished or damaged.
     """
     if not os.path.isdir(directory):
         raise InputError(f"{directory}: no such folder; expected a folder of images")
     if labels is not None and not os.path.isfile(labels):
         raise InputError(f"{labels}: no such file of labels")
-    if os.path.isfile(os.path.join(directory, DESCRIPTION)):
+    if are_shards(directory):
         names = read_description(directory)["splits"]
         return Folder([Split(name, open_shard_split(directory, name)) for name in names])
     deeper = os.path.join(directory, KAGGLE_LAYOUT)
@@ -85,7 +86,7 @@ def open_for_check(directory: str, *, labels: str | None = None) -> Folder:
 def find_strays(directory: str) -> Strays:
     """What in the folder, at any depth, is no visible image file; of shards nothing."""
     strays = Strays()
-    if os.path.isfile(os.path.join(directory, DESCRIPTION)):
+    if are_shards(directory):
         return strays
     for parent, folders, files in _walk(directory):
         for name in folders:
@@ -116,9 +117,10 @@ def _label(places: dict[str, str], found: dict[str, Found], labels: str | None) 
             files[name] = one.classes
             folder.empty_classes[name] = [key for key, paths in one.classes.items() if not paths]
             if one.loose:
+                verb = "is" if len(one.loose) == 1 else "are"
                 folder.problems.append(
-                    f"{place}: {len(one.loose):,} images beside the class folders are not read "
-                    f"({first_few(one.loose)})"
+                    f"{place}: {counted(len(one.loose), 'image')} beside the class folders {verb} "
+                    f"not read ({first_few(one.loose)})"
                 )
             continue
         known = [key for other in found.values() for key, paths in other.classes.items() if paths]

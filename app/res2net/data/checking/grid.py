@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from res2net.data.checking.run import Split
-from res2net.data.sources.source import Source, file_of
-from res2net.data.tiles import COLUMNS, ROWS, SIDE, draw_tiles
+from res2net.data.sources.scan import counted
+from res2net.data.sources.source import Source
+from res2net.data.tile import tile
 from res2net.imagenet import readable
-from res2net.preprocessing import Preprocessing, to_rgb
+from res2net.plots.tiles import COLUMNS, ROWS, draw_tiles
 
 
 def draw_grid(split: Split, broken: Sequence[int], file: Path, *, title: str, seed: int = 0) -> int:
@@ -33,10 +32,10 @@ def draw_grid(split: Split, broken: Sequence[int], file: Path, *, title: str, se
     shown = _sample(source, broken, COLUMNS * ROWS, seed)
     names = readable(source.class_names)
     draw_tiles(
-        [(_crop(source, index), names[source.labels[index]]) for index in shown],
+        [(tile(source, index), names[source.labels[index]]) for index in shown],
         file,
         title=title,
-        note=f"{len(shown)} of {len(source):,} images, cut as for evaluation",
+        note=f"{len(shown)} of {counted(len(source), 'image')}, cut as for evaluation",
     )
     return len(shown)
 
@@ -53,14 +52,3 @@ def _sample(source: Source, broken: Sequence[int], count: int, seed: int) -> lis
     turn[by_class] = np.arange(len(numbers)) - np.repeat(firsts, counts)
     chosen = numbers[np.argsort(turn, kind="stable")[:count]]
     return sorted((int(index) for index in chosen), key=lambda index: int(source.labels[index]))
-
-
-def _crop(source: Source, index: int) -> Image.Image:
-    """The centre square of an image, RGB of `SIDE`; an empty one if Pillow cannot read it."""
-    try:
-        with Image.open(io.BytesIO(file_of(source, index).data)) as image:
-            rgb = to_rgb(image)
-    except Exception:  # damaged files make Pillow fail in any way it can; DALI may read them
-        return Image.new("RGB", (SIDE, SIDE), "#DDDDDD")
-    border = (1 - Preprocessing().crop_fraction) / 2
-    return ImageOps.fit(rgb, (SIDE, SIDE), Image.Resampling.BILINEAR, bleed=border)

@@ -19,7 +19,7 @@ MAX_PIXELS = 2 * 89_478_485
 """Beyond this Pillow, and so `res2net predict`, refuses an image as a decompression bomb."""
 
 LONG = 10
-"""From this ratio of its sides on an image is odd: resized by its short side it becomes huge."""
+"""From this ratio of its sides on an image is odd: resized whole, as predict does, it is huge."""
 
 WhyNot = Callable[[np.ndarray], str | None]
 """Why training's decoder refuses the bytes of a file, uint8 (bytes,), in a few words; None: it does
@@ -121,7 +121,7 @@ def _oddities(image: Image.Image, name: str) -> tuple[str, ...]:
     if image.format in _KNOWN_TO_DALI and getattr(image, "n_frames", 1) > 1:
         odd.append("several images in one file; the first is used")
     if max(image.size) >= LONG * min(image.size):
-        odd.append(f"{LONG} times as long as wide, or more: resized it takes much memory")
+        odd.append(f"{LONG} times as long as wide, or more: predict takes much memory for it")
     return tuple(odd)
 
 

@@ -17,6 +17,8 @@ from res2net.preprocessing import Preprocessing
 
 INTERPOLATION = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 GREY = 128
+LONG = 10
+"""The ratio of an image's sides above which evaluation resizes only what the crop shows."""
 BEYOND: dict[str, Any] = {"fill_value": GREY, "interp_type": types.INTERP_NN}
 """What policies do where an image is turned or moved: the nearest pixel, as torchvision does (on a
 CPU a seventh of the work of bilinear); grey beyond the border, as timm does."""
@@ -168,29 +170,49 @@ def _resize_and_crop(images: Any, preprocessing: Preprocessing) -> Any:
     """Torchvision's Resize and CenterCrop on PIL images, within one grey level (bicubic: 3).
 
     The long side is truncated as there (DALI rounds it), and the crop's start is rounded half to
-    even.
+    even. Of an image longer than `LONG` only what the crop shows is resized.
     """
     short, size = preprocessing.resize_size, preprocessing.image_size
     shape = images.shape(dtype=types.INT64)  # H, W, C
-    height, width = shape[0], shape[1]
+    height, width, sides = shape[0], shape[1], shape[:2]
     shorter = math.min(height, width)
-    new_height, new_width = short * height // shorter, short * width // shorter
+    resized = short * sides // shorter
+    start = _half_to_even(resized - size)
+    is_long = fn.cast(math.max(height, width) > LONG * shorter, dtype=types.INT64)
+    before, after = is_long * start, is_long * (resized - size - start)
+    made = resized - before - after
+    # in the file's pixels; with nothing before and after, exactly the whole of it
+    low, high = before * sides / resized, sides - after * sides / resized
     if preprocessing.interpolation == "bicubic":
         # Overshoots at edges: Pillow resizes the width first, and cuts what leaves 0..255 before
         # the height. In one go up to 17 grey levels would differ.
-        images = _resize(images, _floats(height, new_width), preprocessing.interpolation)
-    images = _resize(images, _floats(new_height, new_width), preprocessing.interpolation)
-    start = fn.stack(_half_to_even(new_height - size), _half_to_even(new_width - size))
-    start = fn.cast(start, dtype=types.INT32)
+        images = _resize(
+            images,
+            _floats(height, made[1]),
+            preprocessing.interpolation,
+            roi_start=_floats(height * 0, low[1]),
+            roi_end=_floats(height, high[1]),
+        )
+        low, high = _floats(low[0], height * 0), _floats(high[0], made[1])
+    images = _resize(
+        images,
+        _floats(made[0], made[1]),
+        preprocessing.interpolation,
+        roi_start=low,
+        roi_end=high,
+    )
+    start = fn.cast(start - before, dtype=types.INT32)
     return fn.slice(images, start=start, shape=[size, size], axes=(0, 1))
 
 
-def _resize(images: Any, size: Any, interpolation: str) -> Any:
-    return fn.resize(images, size=size, interp_type=INTERPOLATION[interpolation], antialias=True)
+def _resize(images: Any, size: Any, interpolation: str, **region: Any) -> Any:
+    how = INTERPOLATION[interpolation]
+    return fn.resize(images, size=size, interp_type=how, antialias=True, **region)
 
 
 def _floats(height: Any, width: Any) -> Any:
-    return fn.cast(fn.stack(height, width), dtype=types.FLOAT)
+    floats = [fn.cast(number, dtype=types.FLOAT) for number in (height, width)]
+    return fn.stack(*floats)
 
 
 def _half_to_even(number: Any) -> Any:

@@ -11,6 +11,7 @@ from res2net.data.sharding.archives import IMAGES, TRAIN_ARCHIVE, VAL_ARCHIVE, o
 from res2net.data.sharding.images import FolderImages, Images
 from res2net.data.sharding.parquet import open_parquet
 from res2net.data.sources.folder import FolderSource, open_folder, open_split_folder
+from res2net.data.sources.scan import counted
 from res2net.errors import InputError
 
 _VAL_NAMES = ("validation", "valid", "val")
@@ -60,14 +61,15 @@ def open_inputs(
 
 def _check_counts(source: str, splits: dict[str, Images], expected: dict[str, int]) -> None:
     problems = [
-        f"{split} has {len(splits[split]) if split in splits else 0:,} images, not {count:,}"
+        f"{split} has {counted(len(splits[split]) if split in splits else 0, 'image')}, not "
+        f"{count:,}"
         for split, count in expected.items()
         if split not in splits or len(splits[split]) != count
     ]
     if problems:
         raise InputError(
             f"{source}: {', '.join(problems)}; --expect any takes what is there, --expect N,M "
-            "N training and M validation images"
+            "wants N training and M validation images"
         )
 
 
@@ -98,7 +100,11 @@ def _open_archives(
 def _parquet_files(source: str) -> dict[str, list[str]]:
     """Split -> files, sorted. A file belongs to the split that it, or its folder, is named by."""
     folders = ["", "data", "train", *_VAL_NAMES, "test"]
-    found = sorted(path for folder in folders for path in Path(source, folder).glob("*.parquet"))
+    try:
+        places = [Path(source, folder) for folder in folders]
+        found = sorted(path for place in places for path in place.glob("*.parquet"))
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
     files: dict[str, list[str]] = {}
     for path in found:
         match = _SPLIT_OF_NAME.fullmatch(path.name) or _SPLIT_OF_NAME.fullmatch(path.parent.name)

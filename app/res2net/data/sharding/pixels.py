@@ -16,7 +16,7 @@ RESAMPLE = Image.Resampling.BICUBIC
 
 
 class Corrupt(ValueError):
-    """An image that cannot be written; the message says why, in a few words."""
+    """An image that cannot be written; the message says why, in words that follow its name."""
 
 
 def shrink(content: bytes, short_side: int, quality: int) -> bytes | None:
@@ -41,7 +41,8 @@ def shrink(content: bytes, short_side: int, quality: int) -> bytes | None:
             to_rgb(image).resize(size, RESAMPLE).save(stream, "JPEG", quality=quality)
             return stream.getvalue()
     except UnidentifiedImageError as error:
-        raise Corrupt("no image in a known format") from error
+        raise Corrupt("cannot be decoded (no image in a known format)") from error
     # Damaged files make PIL fail in any way it can: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
-        raise Corrupt(" ".join(str(error).split()) or type(error).__name__) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Corrupt(f"cannot be decoded ({reason})") from error

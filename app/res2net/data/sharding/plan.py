@@ -24,6 +24,16 @@ from res2net.errors import InputError, WorkError
 _RUNS, _RUN = 16, 16
 """Images looked at to know how large they are: runs of neighbours, which are cheap to read."""
 
+_OPTIONS = {
+    "kind": "a source of kind",
+    "resize": "--resize",
+    "quality": "--quality",
+    "shard_bytes": "--shard-size",
+    "resample": "filter",
+    "pillow": "Pillow",
+}
+"""What the keys of `Plan.made` are called in messages."""
+
 MAX_SHARDS = 1 << 16  # data.shards.RECORD numbers them with 16 bits
 
 
@@ -78,12 +88,17 @@ class Plan:
         return [(name, n) for name, split in self.splits.items() for n in range(split.shards)]
 
 
+def plan_path(destination: Path) -> Path:
+    """Where the plan is stored as long as the shards are unfinished."""
+    return destination / UNFINISHED / "plan.json"
+
+
 def find_plan(
     source: str, destination: Path, inputs: Mapping[str, Images], recipe: Recipe, shard_bytes: int
 ) -> tuple[Plan, bool]:
     """The plan that is stored in the destination or a new one, and whether its shards are complete.
 
-    Raises InputError where something else is there, or shards of other images or options.
+    Raises InputError where the shards that are there are of other images or options.
     """
     first = next(iter(inputs.values()))
     made = {
@@ -131,19 +146,12 @@ def _stored(destination: Path, is_complete: bool) -> dict[str, Any] | None:
     """The plan of shards that are there; None: there is nothing yet."""
     if is_complete:
         return read_description(str(destination))
-    plan = destination / UNFINISHED / "plan.json"
+    plan = plan_path(destination)
     if plan.is_file():
         try:
             return dict(json.loads(plan.read_text("utf-8")))
         except ValueError as error:
             raise InputError(f"{plan}: damaged; remove {destination} and begin anew") from error
-    if destination.exists() and (
-        not destination.is_dir() or {entry.name for entry in destination.iterdir()} - {UNFINISHED}
-    ):
-        raise InputError(
-            f"{destination}: exists already and holds no shards; nothing is overwritten: choose a "
-            "new folder"
-        )
     return None
 
 
@@ -164,20 +172,25 @@ def _check_same(
             f"{destination}: its description is damaged ({error!r}); remove it and begin anew"
         ) from error
     differing = [
-        f"{key} {_told(before.get(key))}, now {_told(value)}"
-        for key, value in made.items()
-        if before.get(key) != value
+        f"{name} {_told(key, before.get(key))}, now {_told(key, made[key])}"
+        for key, name in _OPTIONS.items()
+        if before.get(key) != made[key]
+        # without resizing there is neither: that --resize differs says it all
+        and not (key in ("quality", "resample", "pillow") and None in (before.get(key), made[key]))
     ]
+    otherwise = [f"with {'; '.join(differing)}"] if differing else []
     if not same_images:
-        differing.append("other images or labels")
-    if differing:
+        otherwise.append("of other images or labels")
+    if otherwise:
         raise InputError(
-            f"{destination}: its shards were made otherwise ({'; '.join(differing)}); choose a new "
-            "folder, or remove this one"
+            f"{destination}: its shards were made {' and '.join(otherwise)}: choose a new folder, "
+            "or remove this one"
         )
 
 
-def _told(value: Any) -> str:
+def _told(key: str, value: Any) -> str:
+    if key == "shard_bytes" and value is not None:
+        return f"{value / 1_000_000:.15g}"
     return "none" if value is None else str(value)
 
 
@@ -192,7 +205,7 @@ def _per_shard(images: Images, recipe: Recipe, shard_bytes: int) -> int:
         try:
             content = prepared(images.read(index), recipe)
         except Corrupt as error:  # which is told, or left out, when its turn comes
-            problem = problem or f"{images.name(index)}: {error}"
+            problem = problem or f"{images.name(index)} {error}"
         except OSError as error:
             raise WorkError(f"{images.name(index)}: cannot be read ({error})") from error
         else:

@@ -48,7 +48,7 @@ class Part:
     bytes: int
     sha256: str
     left_out: list[tuple[str, str]]
-    """Names of images and why each cannot be decoded."""
+    """Names of images and why each was left out."""
 
 
 class CorruptImage(WorkError):
@@ -58,9 +58,9 @@ class CorruptImage(WorkError):
 def prepared(content: bytes, recipe: Recipe) -> bytes:
     """An image file as it is stored. Raises Corrupt."""
     if not content:
-        raise Corrupt("empty")
+        raise Corrupt("is empty")
     if len(content) >= _LARGEST:
-        raise Corrupt("4 GiB or more")
+        raise Corrupt("has 4 GiB or more")
     if recipe.resize is None:
         return content
     return shrink(content, recipe.resize, recipe.quality) or content
@@ -100,7 +100,7 @@ def write_shard(
                 content = prepared(original, recipe)
             except Corrupt as error:
                 if not recipe.skip_corrupt:
-                    raise CorruptImage(f"{images.name(index)}: {error}") from error
+                    raise CorruptImage(f"{images.name(index)} {error}") from error
                 left_out.append((images.name(index), str(error)))
             else:
                 extension = "jpg" if content is not original else extension_of(path, content)

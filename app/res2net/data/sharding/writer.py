@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from res2net.data.sharding.destination import check_destination
 from res2net.data.sharding.inputs import open_inputs
 from res2net.data.sharding.keys import key_of, renamed
-from res2net.data.sharding.plan import Plan, check_space, find_plan
+from res2net.data.sharding.plan import Plan, check_space, find_plan, plan_path
 from res2net.data.sharding.shard_file import CorruptImage, Part, Recipe, read_part
 from res2net.data.sharding.workers import Job, run
+from res2net.data.sources.scan import counted
 from res2net.data.sources.shards import (
     DESCRIPTION,
     UNFINISHED,
@@ -31,9 +33,9 @@ from res2net.data.sources.shards import (
 )
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import atomic_write, atomic_write_text, remove_stale_temporaries
+from res2net.files.quarantine import QUARANTINE, write_quarantine
 
 SHARD_BYTES = 256_000_000
-QUARANTINE = "quarantine.txt"
 
 Progress = Callable[[int, int], None]
 """Told how many images are done, of how many in all; first, how many an earlier call has done."""
@@ -81,15 +83,13 @@ def write_shards(
         progress: see `Progress`.
 
     Raises:
-        InputError: the source, see `open_inputs`; the destination is inside it, in use, too small,
-            or holds something else.
+        InputError: the source, see `open_inputs`; the destination, see `check_destination`, or it
+            is in use, too small, or holds shards of other images or options.
         WorkError: an image cannot be read or decoded, or the disk is full. Finished shards stay.
     """
-    inputs = open_inputs(source, labels=labels, expect=expect)
     directory = Path(os.path.abspath(destination))
-    real = directory.resolve()
-    if Path(source).resolve() in (real, *real.parents):
-        raise InputError(f"{destination}: lies in {source}; choose a folder outside of it")
+    check_destination(destination, source)
+    inputs = open_inputs(source, labels=labels, expect=expect)
     recipe = Recipe(resize, quality, skip_corrupt)
     plan, is_complete = find_plan(os.path.abspath(source), directory, inputs, recipe, shard_bytes)
     if is_complete:
@@ -104,7 +104,7 @@ def write_shards(
         with _alone(directory):
             for folder in (directory, directory / UNFINISHED):
                 remove_stale_temporaries(folder)
-            atomic_write_text(directory / UNFINISHED / "plan.json", _json(plan.to_dict()))
+            atomic_write_text(plan_path(directory), _json(plan.to_dict()))
             keys = {
                 split: renamed(key_of(images.path(index)) for index in range(len(images)))
                 for split, images in inputs.items()
@@ -137,7 +137,7 @@ def write_shards(
 def _finish(directory: Path, plan: Plan) -> None:
     """Indexes, quarantine.txt, and last of all the description, which makes the shards complete."""
     splits: dict[str, Any] = {}
-    left_out: list[tuple[str, str]] = []
+    left_out: dict[str, str] = {}
     stated = plan.to_dict()
     for name, split in plan.splits.items():
         parts: list[Part] = []
@@ -145,7 +145,7 @@ def _finish(directory: Path, plan: Plan) -> None:
             part = read_part(directory, name, number)
             assert part is not None  # all are written
             parts.append(part)
-            left_out += part.left_out
+            left_out |= dict(part.left_out)
         records = np.concatenate([part.records for part in parts])
         if not len(records):
             raise WorkError(f"{name}: not one image could be decoded")
@@ -168,9 +168,7 @@ def _finish(directory: Path, plan: Plan) -> None:
             ],
         }
     if left_out:
-        lines = "".join(f"{name}\t{reason}\n" for name, reason in left_out)
-        with atomic_write(directory / QUARANTINE) as file:
-            file.write(lines.encode("utf-8", "surrogateescape"))
+        write_quarantine(directory / QUARANTINE, left_out)
     written_by = {"written_by": f"res2net-lightning {version('res2net-lightning')}"}
     atomic_write_text(directory / DESCRIPTION, _json(stated | written_by | {"splits": splits}))
     shutil.rmtree(directory / UNFINISHED)
@@ -189,7 +187,7 @@ def _as_described(directory: str, *, images_now: int) -> Written:
 
 def _kept(directory: Path, plan: Plan) -> str:
     there = sum(read_part(directory, *shard) is not None for shard in plan.shards)
-    return f"{there:,} of {len(plan.shards):,} shards finished and kept"
+    return f"{there:,} of {counted(len(plan.shards), 'shard')} finished and kept"
 
 
 def _json(value: Any) -> str:

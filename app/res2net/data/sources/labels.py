@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from res2net import imagenet
-from res2net.data.sources.scan import EXTENSIONS, first_few
+from res2net.data.sources.scan import EXTENSIONS, counted, first_few
 from res2net.errors import InputError
 
 VALIDATION_IMAGES = 50_000
@@ -220,9 +220,10 @@ def _by_position(labels: Labels, directory: str, images: Sequence[str]) -> dict[
             }
     if len(labels.classes) != len(images):
         raise InputError(
-            f"{labels.path}: {len(labels.classes):,} lines for the {len(images):,} images of "
-            f"{directory}: expected one each, or all {VALIDATION_IMAGES:,} of ImageNet and images "
-            "named by number as in ILSVRC2012_val_00000001.JPEG"
+            f"{labels.path}: {counted(len(labels.classes), 'line')} for the "
+            f"{counted(len(images), 'image')} of {directory}: expected one each, or all "
+            f"{VALIDATION_IMAGES:,} of ImageNet and images named by number as in "
+            "ILSVRC2012_val_00000001.JPEG"
         )
     return dict(zip(images, labels.classes, strict=True))
 

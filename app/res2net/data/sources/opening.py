@@ -9,7 +9,7 @@ from pathlib import Path
 from res2net.data.sources.cifar import load_cifar
 from res2net.data.sources.folder import open_folder, open_split_folder
 from res2net.data.sources.in_memory import array_source, open_digits
-from res2net.data.sources.shards import DESCRIPTION, open_shard_split, open_shards
+from res2net.data.sources.shards import are_shards, open_shard_split, open_shards
 from res2net.data.sources.source import Source
 from res2net.errors import InputError
 
@@ -79,7 +79,7 @@ def open_evaluation(
 
     Raises InputError.
     """
-    if not os.path.isfile(os.path.join(directory, DESCRIPTION)):
+    if not are_shards(directory):
         return open_folder(directory, class_names=class_names, labels=labels)
     if labels is not None:
         raise InputError(f"{labels}: shards have their labels, and take no file of them")

@@ -48,6 +48,11 @@ def first_few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + rest
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 image`, `2,000 images`; `plural` where it is not the noun with an s."""
+    return f"1 {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
+
+
 def _images_below(directory: str, prefix: str, seen: set[tuple[int, int]]) -> list[str]:
     identity = _identity(directory)
     if identity in seen:  # symbolic links are followed, but not in circles

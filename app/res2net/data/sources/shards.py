@@ -58,6 +58,13 @@ def index_name(split: str) -> str:
     return f"{split}.index"
 
 
+def are_shards(directory: str) -> bool:
+    """Whether shards are in a folder, finished or not."""
+    return os.path.isfile(os.path.join(directory, DESCRIPTION)) or os.path.isdir(
+        os.path.join(directory, UNFINISHED)
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class ShardSource:
     """The images of one split in tar files, in the order in which they were written."""

@@ -1,4 +1,4 @@
-"""Images with their labels, side by side, as one picture."""
+"""Images with their labels, side by side, as one picture: drawn by Pillow, without Matplotlib."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ COLUMNS, ROWS = 8, 6
 SIDE = 160
 """Pixels of an image in the picture."""
 
-_GAP, _MARGIN, _LABEL, _TITLE = 10, 20, 24, 44
-_INK, _FAINT, _PAPER = "#222222", "#777777", "white"
+_GAP, _MARGIN, _LINE, _TITLE = 10, 20, 17, 44
+_INKS = ("#222222", "#B34700", "#777777")
+"""Of the lines of a label, in turn."""
+_FAINT, _PAPER = "#777777", "white"
 
 
 def draw_tiles(
@@ -22,26 +24,33 @@ def draw_tiles(
 ) -> None:
     """Write a PNG of images of `SIDE` pixels with a label below each, `COLUMNS` in a row.
 
-    `title` stands above on the left, `note` on the right. Raises OSError.
+    A label may have several lines. `title` stands above on the left, `note` on the right. The
+    picture's folder is made if need be. Raises OSError.
     """
     from matplotlib import get_data_path  # its font has more letters than Pillow's own
 
     path = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     small, large = (ImageFont.truetype(str(path), size) for size in (12, 16))
     rows = max(1, -(-len(tiles) // COLUMNS))
+    lines = max((label.count("\n") + 1 for _, label in tiles), default=1)
     width = 2 * _MARGIN + COLUMNS * (SIDE + _GAP) - _GAP
-    height = _MARGIN + _TITLE + rows * (SIDE + _LABEL + _GAP)
+    pitch = SIDE + 7 + _LINE * lines + _GAP
+    height = _MARGIN + _TITLE + rows * pitch
     picture = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(picture)
     draw.text((width - _MARGIN, _MARGIN), note, font=small, fill=_FAINT, anchor="ra")
     room = width - 3 * _MARGIN - draw.textlength(note, font=small)
-    draw.text((_MARGIN, _MARGIN - 4), _fit(draw, title, large, room), font=large, fill=_INK)
+    draw.text((_MARGIN, _MARGIN - 4), _fit(draw, title, large, room), font=large, fill=_INKS[0])
     for place, (image, label) in enumerate(tiles):
         row, column = divmod(place, COLUMNS)
         x = _MARGIN + column * (SIDE + _GAP)
-        y = _MARGIN + _TITLE + row * (SIDE + _LABEL + _GAP)
+        y = _MARGIN + _TITLE + row * pitch
         picture.paste(image, (x, y))
-        draw.text((x, y + SIDE + 5), _fit(draw, label, small, SIDE), font=small, fill=_INK)
+        for number, text in enumerate(label.split("\n")):
+            below = (x, y + SIDE + 5 + number * _LINE)
+            ink = _INKS[min(number, len(_INKS) - 1)]
+            draw.text(below, _fit(draw, text, small, SIDE), font=small, fill=ink)
+    file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as stream:
         picture.save(stream, "PNG")
 

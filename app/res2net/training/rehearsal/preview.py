@@ -9,7 +9,7 @@ from PIL import Image
 
 from res2net import imagenet
 from res2net.config.schema import Config
-from res2net.data.tiles import COLUMNS, ROWS, SIDE, draw_tiles
+from res2net.plots.tiles import COLUMNS, ROWS, SIDE, draw_tiles
 from res2net.training.data import build_data, open_data
 from res2net.training.plan import make_plan
 

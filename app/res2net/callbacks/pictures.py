@@ -1,0 +1,130 @@
+"""Pictures at the end of a run, of its last validation: `plots/confusion.png`, `per_class.png`,
+`worst.png` and `throughput.png`; W&B gets them, too.
+
+Logs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import lightning as L
+import numpy as np
+from PIL import Image
+
+from res2net.callbacks.plots import not_worth_a_run
+from res2net.callbacks.predictions import NONE, Predictions
+from res2net.callbacks.wandb import MISTAKES, Wandb
+from res2net.files.runs import RunDirectory
+from res2net.imagenet import readable
+from res2net.plots.confusion import count_confusions, draw_confusion
+from res2net.plots.per_class import draw_per_class
+from res2net.plots.throughput import draw_throughput
+from res2net.plots.tiles import COLUMNS, ROWS, draw_tiles
+
+MATRIX = 2_000
+"""Of more classes no confusion matrix is drawn: it has no pixel for each, and takes gigabytes."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image that was taken for something else."""
+
+    index: int
+    """In the validation data."""
+    image: Image.Image
+    true: str
+    predicted: str
+    probability: float
+    """Of `predicted`, 0..1."""
+    loss: float
+
+
+class Pictures(L.Callback):
+    """Draws at the end of a fit, on rank 0.
+
+    Stands after `Curves` and `predictions` in the list of callbacks: it passes all of `plots/` to
+    W&B.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        predictions: Predictions,
+        *,
+        labels: np.ndarray,
+        names: Sequence[str],
+        tile: Callable[[int], Image.Image],
+    ) -> None:
+        """
+        Args:
+            run: where to.
+            predictions: of the validation data; it must be among the callbacks itself.
+            labels: int64 (images,), of the validation data.
+            names: of the network's outputs.
+            tile: Index of a validation image -> RGB of `plots.tiles.SIDE` pixels (`data.tile`).
+        """
+        self.run = run
+        self.predictions = predictions
+        self.labels = labels
+        self.names = readable(names)
+        self.tile = tile
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        board = next((logger for logger in trainer.loggers if isinstance(logger, Wandb)), None)
+        mistakes: list[Mistake] = []
+        with not_worth_a_run(f"{self.run.plots / 'throughput.png'} was not drawn"):
+            draw_throughput(self.run.metrics, self.run.plots / "throughput.png")
+        if len(self.predictions.classes) == len(self.labels):  # else nothing was validated
+            mistakes = self._draw_validation(MISTAKES if board else COLUMNS * ROWS)
+        if board is not None:
+            board.log_end(self.run.plots, mistakes, step=trainer.global_step)
+
+    def _draw_validation(self, most: int) -> list[Mistake]:
+        """Draw what the last validation said; return at most so many of the worst images."""
+        plots, title = self.run.plots, f"{self.run.path.name}, last validation"
+        seen = self.predictions.classes[:, 0] != NONE
+        labels, predicted = self.labels[seen], self.predictions.classes[seen, 0]
+        with not_worth_a_run(f"{plots / 'per_class.png'} was not drawn"):
+            count = len(self.names)
+            right = np.bincount(labels[labels == predicted], minlength=count)
+            images = np.bincount(labels, minlength=count)
+            draw_per_class(right, images, self.names, plots / "per_class.png", title)
+        if len(self.names) <= MATRIX:
+            with not_worth_a_run(f"{plots / 'confusion.png'} was not drawn"):
+                matrix = count_confusions(labels, predicted, len(self.names))
+                draw_confusion(matrix, self.names, plots / "confusion.png", title)
+        mistakes: list[Mistake] = []
+        with not_worth_a_run(f"{plots / 'worst.png'} was not drawn"):
+            worst = self._worst(seen)
+            mistakes = [self._mistake(index) for index in worst[:most].tolist()]
+            tiles = [
+                (found.image, f"{found.true}\n{found.probability:.0%} {found.predicted}")
+                for found in mistakes[: COLUMNS * ROWS]
+            ]
+            note = (
+                f"{len(tiles):,} of {len(worst):,} mistakes, the highest losses first: the class, "
+                "and what it was taken for"
+            )
+            note = note if tiles else "no mistakes"
+            draw_tiles(tiles, plots / "worst.png", title=title, note=note)
+        return mistakes
+
+    def _worst(self, seen: np.ndarray) -> np.ndarray:
+        """Indices of all misclassified images, the highest loss first; NaN counts as highest."""
+        wrong = np.flatnonzero(seen & (self.predictions.classes[:, 0] != self.labels))
+        losses = np.nan_to_num(self.predictions.losses[wrong], nan=np.inf)
+        return wrong[np.argsort(-losses, kind="stable")]
+
+    def _mistake(self, index: int) -> Mistake:
+        return Mistake(
+            index,
+            image=self.tile(index),
+            true=self.names[self.labels[index]],
+            predicted=self.names[self.predictions.classes[index, 0]],
+            probability=float(self.predictions.probabilities[index]),
+            loss=float(self.predictions.losses[index]),
+        )

@@ -1,0 +1,1 @@
+"""Pictures, each from plain values: Matplotlib without pyplot, which has global state."""

@@ -1,0 +1,132 @@
+"""What the charts have in common: a figure, its colours, its axes and how it is saved.
+
+Matplotlib is imported inside functions: it takes half a second, which those who draw nothing need
+not spend. The Figure object is used without pyplot and needs no display.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from res2net.files.atomic import atomic_write
+from res2net.files.metrics import Points
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, told apart with every kind of colour blindness.
+BLUE, VERMILLION, ORANGE, GREEN = "#0072B2", "#D55E00", "#E69F00", "#009E73"
+PURPLE, SKY, INK, FAINT = "#CC79A7", "#56B4E9", "#333333", "#777777"
+SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
+"""Colours of things of one kind, in turn."""
+
+FEW = 12
+"""Points that still want a marker each."""
+
+_HEADING = 24  # points between axes and heading: a legend has its place there
+
+
+def new_figure(width: float, height: float, *, dpi: int = 100, constrained: bool = True) -> Figure:
+    """An empty white figure, `width` x `height` in inches.
+
+    `constrained`: Matplotlib makes room for all text; else the caller does.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(
+        figsize=(width, height),
+        dpi=dpi,
+        facecolor="white",
+        layout="constrained" if constrained else None,
+    )
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all; its folder is made if need be. Raises OSError."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(stream.getvalue())
+
+
+def heading(axes: Axes, text: str, *, legend: bool = True) -> None:
+    """A bold heading on the left, with room for a legend (`legend_above`) below it."""
+    pad = _HEADING if legend else 8
+    axes.set_title(text, loc="left", pad=pad, fontsize=10, fontweight="bold", parse_math=False)
+
+
+def line(axes: Axes, points: Points, label: str, color: str, *, thin: bool = False) -> None:
+    """A curve; nothing without points. `thin`: one of many values, behind the others."""
+    if not points:
+        return
+    marker = "o" if len(points) <= (1 if thin else FEW) else ""  # one point has no line
+    width, opacity = (0.8, 0.45) if thin else (1.6, 1.0)
+    x, y = zip(*points, strict=True)
+    axes.plot(x, y, color=color, lw=width, alpha=opacity, marker=marker, ms=4, label=label)
+
+
+def finish_axes(axes: Axes, *, unit: str, end: float) -> None:
+    """Ticks and faint lines for a chart over `unit` from 0 to `end`."""
+    from matplotlib.ticker import MaxNLocator
+
+    last = end or 1
+    axes.set_xlabel(unit)
+    axes.set_xlim(0, 1.02 * last)  # the last marker is not cut in halves
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=last >= 2))
+    plain_axes(axes)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+
+
+def plain_axes(axes: Axes) -> None:
+    """No frame above and on the right, lines behind what is drawn."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+
+
+def legend_above(axes: Axes, *, columns: int = 3) -> None:
+    """A legend above the axes, where no curve can be; none without labels."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=columns,
+            frameon=False,
+            fontsize=9,
+            borderaxespad=0.3,
+            borderpad=0,
+            handlelength=1.4,
+            columnspacing=1.2,
+        )
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
+    """Write last values (x, y, colour) right of their curves, moved apart where they overlap."""
+    low, high = axes.get_ylim()
+    height = 0.06 * (high - low)  # of a line of text
+    previous = -float("inf")
+    for x, y, color in sorted(ends, key=lambda end: end[1]):
+        previous = max(y, previous + height)
+        axes.annotate(
+            f"{y:.1f}",
+            xy=(x, previous),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=color,
+            annotation_clip=False,
+        )
+
+
+def shortened(name: str, letters: int) -> str:
+    """A name of at most so many letters, its end cut off; what cannot be written is a `?`."""
+    name = name.encode("utf-8", "replace").decode()
+    return name if len(name) <= letters else f"{name[: letters - 1].rstrip()}…"

@@ -1,0 +1,1 @@
+"""What training minimises: losses, mixed images and their targets, a teacher's outputs."""

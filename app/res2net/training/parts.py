@@ -1,0 +1,155 @@
+"""What a configuration describes, opened and built: nothing of it is on the disk yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from res2net.callbacks.ema import Average
+from res2net.config.load import to_dict
+from res2net.config.schema import Config
+from res2net.data.datamodule import ImageDataModule
+from res2net.data.sources.source import Source
+from res2net.errors import InputError
+from res2net.files.runs import identity
+from res2net.models.head import Res2NetClassifier
+from res2net.models.variants import find_variant
+from res2net.training.classifier import Distillation, ImageClassifier, Learning
+from res2net.training.data import build_data, open_data
+from res2net.training.loss.distillation import open_teacher
+from res2net.training.loss.losses import Loss
+from res2net.training.loss.mixing import build_mixing
+from res2net.training.optim.freezing import freeze_parts, frozen_parts
+from res2net.training.optim.optimizers import scaled_lr
+from res2net.training.optim.schedules import check_schedule
+from res2net.training.plan import Plan
+from res2net.weights.catalog import resolve
+from res2net.weights.read import apply_weights, read_weights
+from res2net.zoo import create_model
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a training, and what there is to say of them."""
+
+    train: Source
+    val: Source
+    data: ImageDataModule
+    classifier: ImageClassifier
+    class_names: tuple[str, ...]
+    """One for each output."""
+    average: Average | None
+    messages: tuple[str, ...]
+
+
+def build_parts(
+    config: Config,
+    plan: Plan,
+    *,
+    fresh: bool = True,
+    kind: type[ImageClassifier] = ImageClassifier,
+) -> Parts:
+    """Open the data, build the network and what it learns with.
+
+    Args:
+        fresh: whether the weights that the configuration names are read; a resumed run has its own.
+        kind: of LightningModule.
+
+    Raises:
+        InputError: something in the configuration or the data cannot be used.
+    """
+    if config.loss.class_weights == "balanced" and config.data.sampling == "balanced":
+        raise InputError(
+            "loss.class_weights=balanced, data.sampling=balanced: each makes up for classes of "
+            "different sizes, together they do it twice; choose one"
+        )
+    check_schedule(config.schedule, max_epochs=config.trainer.max_epochs)
+    variant = find_variant(config.model.name).name
+    train, val = open_data(config.data)
+    names = _class_names(config, train)
+    messages: list[str] = []
+    torch.manual_seed(config.run.seed)  # the initialisation; every rank draws the same
+    model = create_model(
+        variant,
+        num_classes=len(names),
+        drop_path=config.model.drop_path,
+        zero_init_last=config.model.zero_init_last,
+    )
+    if config.model.weights and fresh:
+        # a backbone alone will do, as its head is replaced
+        weights = read_weights(resolve(config.model.weights, variant), backbone_only=True)
+        messages.append(apply_weights(model, weights) or f"weights: {config.model.weights}")
+    frozen = frozen_parts(model, config.optim.freeze)
+    freeze_parts(frozen)
+    if frozen:
+        messages.append(_frozen(model, config.optim.freeze))
+
+    data = build_data(config, plan, train, val)
+    lr, announcement = scaled_lr(config.optim, config.data.global_batch_size)
+    messages += filter(None, [announcement])
+    average = None
+    if config.optim.ema_decay:
+        average = Average(decay=config.optim.ema_decay, every=config.optim.ema_every)
+    teacher = open_teacher(
+        config.loss,
+        class_names=names,
+        preprocessing=data.preprocessing,
+        channels_last=config.trainer.channels_last,
+    )
+    distillation = None
+    if teacher is not None:
+        distillation = Distillation(teacher, config.loss.distill, config.loss.temperature)
+    classifier = kind(
+        model,
+        identity=identity(
+            variant,
+            num_classes=len(names),
+            class_names=names,
+            preprocessing=data.preprocessing.to_dict(),
+            config=to_dict(config),
+        ),
+        learning=Learning(
+            loss=Loss(
+                config.loss,
+                num_classes=len(names),
+                counts=np.bincount(train.labels, minlength=len(names)),
+            ),
+            optim=config.optim,
+            schedule=config.schedule,
+            lr=lr,
+            steps_per_epoch=data.steps_per_epoch,
+            max_epochs=config.trainer.max_epochs,
+            mixing=build_mixing(config.augment, num_classes=len(names)),
+            distillation=distillation,
+            frozen=frozen,
+        ),
+        average=average,
+        channels_last=config.trainer.channels_last,
+    )
+    return Parts(train, val, data, classifier, names, average, tuple(messages))
+
+
+def _class_names(config: Config, source: Source) -> tuple[str, ...]:
+    """A name for each output; those that the data do not use are called by their number."""
+    classes, outputs = source.class_names, config.model.num_classes
+    if outputs and outputs < len(classes):
+        raise InputError(
+            f"model.num_classes={outputs}: the data have {len(classes)} classes; 0 takes as many"
+        )
+    if len(source) < config.data.global_batch_size:
+        raise InputError(
+            f"data.global_batch_size={config.data.global_batch_size}: there are only "
+            f"{len(source)} training images"
+        )
+    return (*classes, *map(str, range(len(classes), outputs)))
+
+
+def _frozen(model: Res2NetClassifier, freeze: str) -> str:
+    parameters = list(model.parameters())
+    learning = sum(p.numel() for p in parameters if p.requires_grad)
+    return (
+        f"optim.freeze={freeze}: {learning:,} of {sum(p.numel() for p in parameters):,} "
+        "parameters learn"
+    )

@@ -1,0 +1,67 @@
+"""`res2net train --plot-schedule` and `--find-lr`: an answer, a picture, and nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from res2net.cli.main import main
+from runs import Run
+
+
+def test_the_schedule_is_drawn_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "quickstart", "--plot-schedule", "lr.png"]) == 0
+    ends, written = capsys.readouterr().out.splitlines()
+    assert ends.startswith("lr 0.001 at the first step, 0.1 at its peak (step 22, epoch 1)")
+    assert written == "written: lr.png"
+    assert Image.open("lr.png").size == (1000, 450)
+    assert main(["train", "quickstart", "--json", "--plot-schedule", "again.png"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["peak"] == pytest.approx(0.1) and told["steps"] == 440
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.png", "lr.png"]
+
+
+def test_a_rate_is_found_on_the_digits(
+    command: Run, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment["TMPDIR"] = str(temporary)
+    overrides = ["optim.name=adamw", "optim.lr_batch=16", "data.global_batch_size=32"]
+    overrides.append("trainer.accumulate=2")
+    done = command("train", "quickstart", *overrides, "--find-lr", "found.png", "--json")
+    told = json.loads(done.stdout)
+    # far from the noise of the first steps, and from where AdamW diverges
+    assert 3e-3 < told["suggestion"] < 0.1
+    assert told["optim.lr"] == pytest.approx(told["suggestion"] / 2)
+    assert told["losses"][0] == pytest.approx(2.4, abs=0.2)  # ln 10 and a bit: not halved
+    assert Image.open(tmp_path / "found.png").size == (1000, 450)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found.png", "temporary"]
+    assert not list(temporary.glob("**/*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("quickstart", "--find-lr", "optim.lr=1"), "takes a PNG or nothing"),
+        (("quickstart", "--find-lr", "--plot-schedule", "a.png"), "give one"),
+        (("quickstart", "--plot-schedule", "a.pdf"), "choices: .png"),
+        (("quickstart", "trainer.num_nodes=2", "--find-lr"), "on one machine"),
+        (("quickstart", "schedule.warmup_epochs=21", "--find-lr"), "schedule.warmup_epochs=21"),
+    ],
+)
+def test_refusals(
+    arguments: tuple[str, ...],
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *arguments]) == 2
+    assert line in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,13 @@
+"""`quarantine.txt` of runs and of shards."""
+
+import os
+
+from res2net.files.quarantine import write_quarantine
+
+
+def test_a_line_a_file_sorted(tmp_path):
+    odd = os.fsdecode(b"a/caf\xe9.jpg")
+    write_quarantine(tmp_path / "q.txt", {"b/1.jpg": "is empty", odd: "cannot be decoded"})
+    assert (tmp_path / "q.txt").read_bytes() == (
+        b"a/caf\xe9.jpg\tcannot be decoded\nb/1.jpg\tis empty\n"
+    )
