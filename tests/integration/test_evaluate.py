@@ -11,10 +11,16 @@ import torch
 from PIL import Image
 
 from res2net.cli.main import main
+from res2net.config.load import from_dict
+from res2net.data.datamodule import ImageDataModule
+from res2net.data.order import permutation
 from res2net.errors import InputError, WorkError
-from res2net.training import evaluate
-from res2net.training.evaluate import Asked, FlipAverage
+from res2net.training.data import open_data
+from res2net.training.evaluation import test as evaluation
+from res2net.training.evaluation.evaluate import FlipAverage
+from res2net.training.evaluation.test import Asked
 from res2net.weights.catalog import CATALOG
+from res2net.zoo import open_model
 from runs import Run
 from samples import NAMES, PREPROCESSING, photo, save_network, small_network
 
@@ -129,7 +135,7 @@ def test_two_processes_say_the_same(command: Run, weights, images, tmp_path) -> 
 def test_files_that_cannot_be_decoded_are_left_out_if_so_asked(answer, weights, images) -> None:
     (images / NAMES[3] / "bad.png").write_bytes(b"not an image")
     with pytest.raises(WorkError, match=r"bad.png cannot be decoded: .* with --skip-corrupt$"):
-        evaluate.test(str(weights), Asked(data=str(images)))
+        evaluation.test(str(weights), Asked(data=str(images)))
     whole = answer(str(weights), "--data", str(images), "--skip-corrupt")
     assert (whole["images"], whole["excluded"]) == (COUNT, 1)
     (images / NAMES[3] / "bad.png").unlink()
@@ -138,20 +144,63 @@ def test_files_that_cannot_be_decoded_are_left_out_if_so_asked(answer, weights, 
         assert whole[key] == clean[key]
 
 
+def test_statistics_of_bn_can_be_taken_anew_from_training_images(
+    answer, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "quickstart", "trainer.max_epochs=2"]) == 0
+    capsys.readouterr()
+    file = "checkpoints/quickstart/last.ckpt"
+    trained = answer(file)
+    checkpoint = torch.load(file, weights_only=True)
+    for key, value in checkpoint["state_dict"].items():
+        if "running_" in key:
+            value.mul_(20).add_(3)
+    torch.save(checkpoint, "broken.ckpt")
+    broken = answer("broken.ckpt")
+    mended = answer("broken.ckpt", "--recalibrate-bn", "1000", "--batch-size", "100")
+    assert mended["recalibrated_on"] == 1000 and broken["recalibrated_on"] == 0
+    assert broken["top1"] < 0.3 < 0.8 < mended["top1"]
+    assert mended["top1"] > trained["top1"]  # which lag behind the weights after two epochs
+
+    model, read = open_model("broken.ckpt")
+    train, val = open_data(from_dict(read.config).data)
+    some = permutation(len(train), seed=0, epoch=0)[:1000]
+    views = ImageDataModule(None, train.subset(some), preprocessing=read.preprocessing)
+    stream = views.open_val_stream(1, 0, torch.device("cpu"))
+    batches = [views.finish(next(stream)[0], training=False) for _ in range(16)]
+    seen = torch.cat(batches)[:1000].split(100)
+    torch.optim.swa_utils.update_bn(seen, model)
+    views = ImageDataModule(None, val, preprocessing=read.preprocessing)
+    stream = views.open_val_stream(1, 0, torch.device("cpu"))
+    with torch.inference_mode():
+        chosen = [
+            model.eval()(views.finish(next(stream)[0], training=False)).argmax(1) for _ in range(6)
+        ]
+    right = torch.cat(chosen)[: len(val)].numpy() == val.labels
+    assert mended["top1"] == pytest.approx(right.mean(), abs=0.003)  # an image of 360
+    for arguments, why in (
+        (["broken.ckpt", "--recalibrate-bn", "63"], "takes full batches of 64 images"),
+        (["broken.ckpt", "--recalibrate-bn", "x"], "'x' is not a positive integer"),
+    ):
+        assert main(["test", *arguments]) == 2
+        assert why in capsys.readouterr().err
+
+
 def test_a_network_that_says_nothing_fails(tmp_path, images) -> None:
     network = small_network()
     network.head.fc.weight.data.fill_(torch.nan)
     broken = save_network(network, tmp_path / "nan.pth")
     with pytest.raises(WorkError, match=r"nan.pth: the network's output is not finite"):
-        evaluate.test(str(broken), Asked(data=str(images)))
+        evaluation.test(str(broken), Asked(data=str(images)))
 
 
 def test_published_files_are_told_and_compared_only_like_with_like(
     weights, images, monkeypatch, capsys
 ) -> None:
     published = CATALOG["official/res2net50_26w_4s"]
-    monkeypatch.setattr(evaluate, "identify", lambda path: published)
-    result = evaluate.test(str(weights), Asked(data=str(images)))
+    monkeypatch.setattr(evaluation, "identify", lambda path: published)
+    result = evaluation.test(str(weights), Asked(data=str(images)))
     assert result["published"] == {
         "name": "official/res2net50_26w_4s",
         "top1": published.top1 / 100,
@@ -175,4 +224,4 @@ def test_published_files_are_told_and_compared_only_like_with_like(
 def test_bad_requests(tmp_path, monkeypatch, weights, images, asked, message) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
-        evaluate.test(str(weights), Asked(**asked))
+        evaluation.test(str(weights), Asked(**asked))

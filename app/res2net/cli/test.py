@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--flip", action="store_true", help="average with the mirror image's probabilities"
     )
+    how.add_argument(
+        "--recalibrate-bn",
+        type=positive,
+        metavar="N",
+        help="first take BN's statistics anew, from N training images of the run",
+    )
 
     more = parser.add_argument_group("what is told besides")
     more.add_argument("--real", metavar="JSON", help="ImageNet-ReaL's labels: its top-1 too")
@@ -65,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from res2net.training.evaluate import Asked, test
+    from res2net.training.evaluation.test import Asked, test
 
     asked = Asked(**{field.name: getattr(arguments, field.name) for field in fields(Asked)})
     result = test(arguments.model, asked)
@@ -86,12 +92,16 @@ def _lines(result: dict[str, Any]) -> list[str]:
     extras = (", with mirror images" if result["flip"] else "") + (
         ", averaged weights" if result["ema"] else ""
     )
+    if result["recalibrated_on"]:
+        extras += f", BN recalibrated on {counted(result['recalibrated_on'], 'training image')}"
     lines = [
         f"{result['model']} ({result['checkpoint']}) on {result['split']}: "
         f"{_accuracy(result)}  loss {result['loss']:.4f}  "
         f"{counted(result['images'], 'image')}, {result['images_per_second']:.0f} images/s",
         f"seen at {how}{extras}",
     ]
+    if abs(result["balanced"] - result["top1"]) >= 0.00005:
+        lines.append(f"mean of the classes' top-1: {result['balanced']:.2%}")
     if published := result["published"]:
         said = f"published: {_accuracy(published)} ({published['name']}, {published['measured_by']}"
         if published["comparable"]:

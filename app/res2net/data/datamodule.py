@@ -139,16 +139,19 @@ class ImageDataModule(L.LightningDataModule):
     def val_dataloader(self) -> EpochLoader:
         assert self.trainer is not None
         if self._val_loader is None:
-            order = EvalOrder(
-                len(self.val),
-                self.eval_batch_size,
-                world_size=self.trainer.world_size,
-                rank=self.trainer.global_rank,
+            self._val_loader = EpochLoader(
+                self.open_val_stream(
+                    self.trainer.world_size,
+                    self.trainer.global_rank,
+                    self.trainer.strategy.root_device,
+                )
             )
-            device = self.trainer.strategy.root_device
-            stream = self._stream(self.val, order, self.preprocessing, None, device)
-            self._val_loader = EpochLoader(stream)
         return self._val_loader
+
+    def open_val_stream(self, world: int, rank: int, device: torch.device) -> AnyStream:
+        """The evaluation images of one rank, again and again."""
+        order = EvalOrder(len(self.val), self.eval_batch_size, world_size=world, rank=rank)
+        return self._stream(self.val, order, self.preprocessing, None, device)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 -> normalised float32, on the device; in training parts may be erased."""

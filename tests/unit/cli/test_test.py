@@ -16,6 +16,8 @@ def test_one_image_is_not_images():
         "preprocessing": {"image_size": 32, "crop_fraction": 1.0, "interpolation": "bilinear"},
         "flip": False,
         "ema": False,
+        "recalibrated_on": 0,
+        "balanced": 1.0,
         "published": None,
         "excluded": 1,
         "real": {"top1": 1.0, "images": 1},

@@ -92,8 +92,8 @@ class DryRun:
             f"checkpoints  {_size(self.checkpoint_bytes)} each, {_size(self.kept_bytes)} kept "
             f"({KEPT} files)",
             f"memory       about {_size(self.memory_bytes)} per device, {how}",
-            f"time         about {self.hours:.2g} hours of training, {self.step_seconds:.3g} s a step, "
-            f"{how}; validations and waiting for others come on top",
+            f"time         about {self.hours:.2g} hours of training, {self.step_seconds:.3g} s "
+            f"a step, {how}; validations and waiting for others come on top",
         ]
 
 

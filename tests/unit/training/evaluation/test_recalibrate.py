@@ -8,7 +8,7 @@ from torch import distributed, nn
 from torch.optim.swa_utils import update_bn
 
 from ranks import call
-from res2net.training.recalibrate import recalibrate
+from res2net.training.evaluation.recalibrate import recalibrate
 from res2net.zoo import create_model
 from samples import VARIANT, small_network
 

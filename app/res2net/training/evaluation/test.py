@@ -8,18 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
-import torch
-from torch import nn
-
-from res2net.callbacks.accuracy import Accuracy
-from res2net.callbacks.evaluation_bar import EvaluationBar
-from res2net.callbacks.predictions import NONE, Predictions
 from res2net.config.load import from_dict, load_config
 from res2net.config.schema import Config, TrainerConfig
-from res2net.data.dali.stream import MAX_PIXELS
-from res2net.data.datamodule import ImageDataModule
-from res2net.data.order import EvalOrder
+from res2net.data.order import permutation
 from res2net.data.sources.imagenet import read_real_labels
 from res2net.data.sources.opening import open_evaluation
 from res2net.data.sources.source import Source
@@ -28,11 +19,9 @@ from res2net.files.atomic import new_file
 from res2net.files.runs import is_rank_zero
 from res2net.models.head import Res2NetClassifier
 from res2net.preprocessing import Preprocessing
-from res2net.training.classifier import ImageClassifier
 from res2net.training.data import open_data, preprocessing_of
+from res2net.training.evaluation.evaluate import evaluate
 from res2net.training.plan import Plan, make_plan
-from res2net.training.report import Report
-from res2net.training.trainer import build_trainer
 from res2net.weights.catalog import identify
 from res2net.weights.read import Weights
 from res2net.zoo import open_model
@@ -67,6 +56,8 @@ class Asked:
     """CSV to write."""
     confusion: str | None = None
     """PNG to draw."""
+    recalibrate_bn: int | None = None
+    """First let BN's statistics be those of so many of the run's training images."""
     skip_corrupt: bool = False
     """Leave out what cannot be decoded instead of ending."""
     batch_size: int | None = None
@@ -81,9 +72,10 @@ def test(name: str, asked: Asked) -> dict[str, Any]:
     """Evaluate a run, a checkpoint or weights file, a variant with weights, or a YAML.
 
     Returns:
-        `model`, `checkpoint`, `split`, `images`, `top1`, `top5` (None below six classes), `loss`,
-        `images_per_second`, `published` (None: not of a published file), `preprocessing`, `flip`,
-        `ema`, `confusions`, and `real` if asked for. Accuracies are fractions 0..1.
+        `model`, `checkpoint`, `split`, `images`, `top1`, `top5` (None below six classes),
+        `balanced` (the mean of the classes' top-1), `loss`, `images_per_second`, `published`
+        (None: not of a published file), `preprocessing`, `flip`, `ema`, `recalibrated_on` (images),
+        `confusions`, and `real` if asked for. Accuracies are fractions 0..1.
 
     Raises:
         InputError: something named does not exist or does not fit together.
@@ -103,18 +95,23 @@ def test(name: str, asked: Asked) -> dict[str, Any]:
     real = read_real_labels(asked.real, source) if asked.real else None
     config = config or Config()
     preprocessing = _preprocessing(read.preprocessing or preprocessing_of(config.data), asked)
+    batch_size = asked.batch_size or config.data.eval_batch_size
+    training = None
+    if asked.recalibrate_bn is not None:
+        training = _training_images(read, asked.recalibrate_bn, batch_size * plan.world_size)
     started = time.perf_counter()
     results, report = evaluate(
         model,
         source,
         preprocessing,
         plan=plan,
-        batch_size=asked.batch_size or config.data.eval_batch_size,
+        batch_size=batch_size,
         precision=_precision(asked, config, plan),
         channels_last=config.trainer.channels_last,
         flip=asked.flip,
         skip=asked.skip_corrupt,
         max_pixels=config.data.max_pixels,
+        recalibrate_on=training,
     )
     seconds = time.perf_counter() - started
     if not math.isfinite(results["loss"]):
@@ -130,12 +127,14 @@ def test(name: str, asked: Asked) -> dict[str, Any]:
         "excluded": len(source) - int(results["images"]),
         "top1": results["top1"],
         "top5": results.get("top5"),
+        "balanced": report.balanced(),
         "loss": results["loss"],
         "images_per_second": results["images"] / seconds,
         "published": _published(read, preprocessing, source, asked),
         "preprocessing": preprocessing.to_dict(),
         "flip": asked.flip,
         "ema": asked.ema,
+        "recalibrated_on": 0 if training is None else len(training),
         "confusions": report.confusions(CONFUSIONS),
     }
     if real is not None:
@@ -147,58 +146,6 @@ def test(name: str, asked: Asked) -> dict[str, Any]:
         if confusion is not None:
             report.draw_confusion(confusion, f"{model.variant} on {split}")
     return result
-
-
-def evaluate(
-    model: Res2NetClassifier,
-    source: Source,
-    preprocessing: Preprocessing,
-    *,
-    plan: Plan,
-    batch_size: int,
-    precision: str,
-    channels_last: bool,
-    flip: bool = False,
-    skip: bool = False,
-    max_pixels: int = MAX_PIXELS,
-) -> tuple[dict[str, float], Report]:
-    """Top-1, top-5, loss (means over the images) and the number of images, each counted once.
-
-    The report holds each image's likeliest classes.
-    """
-    accuracy = Accuracy(model.num_classes, images=len(source))
-    order = EvalOrder(len(source), batch_size, world_size=plan.world_size)
-    predictions = Predictions(order.in_order)
-    data = ImageDataModule(
-        None,
-        source,
-        preprocessing=preprocessing,
-        eval_batch_size=batch_size,
-        threads=plan.threads,
-        skip=skip,
-        max_pixels=max_pixels,
-        skip_hint="--skip-corrupt",
-    )
-    callbacks: list[L.Callback] = [accuracy, predictions, EvaluationBar()]
-    trainer = build_trainer(plan, precision=precision, logger=False, callbacks=callbacks)
-    classifier = ImageClassifier(FlipAverage(model) if flip else model, channels_last=channels_last)
-    trainer.validate(classifier, datamodule=data, verbose=False)
-    seen = predictions.classes[:, 0] != NONE
-    report = Report(source.class_names, source.labels[seen], predictions.classes[seen], seen)
-    return accuracy.results, report
-
-
-class FlipAverage(nn.Module):
-    """Logarithms of the mean class probabilities of each image and its mirror image."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) -> (N, num_classes)."""
-        both = [self.model(view).float().log_softmax(1) for view in (images, images.flip(3))]
-        return torch.stack(both).logsumexp(0) - math.log(2)
 
 
 def _open(name: str, asked: Asked) -> tuple[Res2NetClassifier, Weights, Config | None]:
@@ -236,6 +183,24 @@ def _images(
             f"{model.num_classes} outputs and its weights name no classes: give all of them"
         )
     return source, split
+
+
+def _training_images(read: Weights, wanted: int, step: int) -> Source:
+    """Some of the images that a run was trained on, in full batches of all ranks (`step`)."""
+    if read.config is None:
+        raise InputError(
+            f"--recalibrate-bn {wanted}: {read.source} does not say what it was trained on; only "
+            "runs of this project do"
+        )
+    config = from_dict(read.config)
+    source = open_data(config.data, class_names=read.class_names)[0]
+    count = min(wanted, len(source)) // step * step
+    if not count:
+        raise InputError(
+            f"--recalibrate-bn {wanted}: takes full batches of {step} images, and there are "
+            f"{len(source)}; give more, or a smaller --batch-size"
+        )
+    return source.subset(permutation(len(source), seed=config.run.seed, epoch=0)[:count])
 
 
 def _preprocessing(stored: Preprocessing, asked: Asked) -> Preprocessing:

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
+import lightning as L
 import torch
 from torch import distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from res2net.data.datamodule import ImageDataModule
+
+
+class Recalibration(L.Callback):
+    """BN's statistics become those of some images, right before an evaluation. Logs nothing.
+
+    Args:
+        data: its evaluation images, in full batches for every rank.
+    """
+
+    def __init__(self, data: ImageDataModule) -> None:
+        self.data = data
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        stream = self.data.open_val_stream(
+            trainer.world_size, trainer.global_rank, trainer.strategy.root_device
+        )
+
+        def batches() -> Iterator[torch.Tensor]:
+            for _ in range(stream.order.batches):
+                images, _labels = next(stream)
+                yield self.data.finish(images, training=False)
+
+        assert isinstance(pl_module.model, nn.Module)
+        with trainer.precision_plugin.forward_context():
+            recalibrate(pl_module.model, batches())
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from res2net.plots.confusion import draw_confusion
-from res2net.training.report import Report
+from res2net.training.evaluation.report import Report
 
 ALL = np.full(100, True)
 
@@ -32,6 +32,10 @@ def test_each_class_with_images_has_its_accuracy(report: Report) -> None:
     }  # fmt: skip
     assert (rows["dog"]["images"], rows["dog"]["top1"]) == (3, pytest.approx(2 / 3))
     assert (rows["n02119789"]["name"], rows["n02119789"]["top5"]) == ("kit fox", 1.0)
+
+
+def test_balanced_accuracy_is_the_mean_over_classes_with_images(report: Report) -> None:
+    assert report.balanced() == pytest.approx((0.5 + 2 / 3 + 0) / 3)
 
 
 def test_without_six_classes_there_is_no_top5() -> None:

@@ -48,6 +48,10 @@ class Report:
             for index in np.flatnonzero(images).tolist()
         ]
 
+    def balanced(self) -> float:
+        """The mean of the classes' top-1: what top-1 would be, were all equally large."""
+        return float(np.mean([row["top1"] for row in self.per_class()]))
+
     def confusions(self, most: int) -> list[dict[str, Any]]:
         """The pairs (class, what it was taken for) that occur most often, at most `most`."""
         wrong = self.predicted[:, 0] != self.labels

@@ -1,0 +1,1 @@
+"""Evaluation: from what a user names to figures, by class and with BN statistics made anew."""
