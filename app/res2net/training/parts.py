@@ -12,7 +12,7 @@ from res2net.config.load import to_dict
 from res2net.config.schema import Config
 from res2net.data.datamodule import ImageDataModule
 from res2net.data.sources.source import Source
-from res2net.errors import InputError
+from res2net.errors import InputError, Problems
 from res2net.files.runs import identity
 from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import find_variant
@@ -60,15 +60,20 @@ def build_parts(
     Raises:
         InputError: something in the configuration or the data cannot be used.
     """
-    if config.loss.class_weights == "balanced" and config.data.sampling == "balanced":
-        raise InputError(
-            "loss.class_weights=balanced, data.sampling=balanced: each makes up for classes of "
-            "different sizes, together they do it twice; choose one"
+    problems = Problems()
+    problems.attempt(lambda: _check_balance(config))
+    problems.attempt(lambda: check_schedule(config.schedule, max_epochs=config.trainer.max_epochs))
+    opened = problems.attempt(lambda: _open(config))
+    found = problems.attempt(lambda: find_variant(config.model.name))
+    weights = None
+    if found is not None and config.model.weights and fresh:
+        # a backbone alone will do, as its head is replaced
+        weights = problems.attempt(
+            lambda: read_weights(resolve(config.model.weights, found.name), backbone_only=True)
         )
-    check_schedule(config.schedule, max_epochs=config.trainer.max_epochs)
-    variant = find_variant(config.model.name).name
-    train, val = open_data(config.data)
-    names = _class_names(config, train)
+    problems.tell()
+    assert opened is not None and found is not None
+    (train, val, names), variant = opened, found.name
     messages: list[str] = []
     torch.manual_seed(config.run.seed)  # the initialisation; every rank draws the same
     model = create_model(
@@ -77,9 +82,7 @@ def build_parts(
         drop_path=config.model.drop_path,
         zero_init_last=config.model.zero_init_last,
     )
-    if config.model.weights and fresh:
-        # a backbone alone will do, as its head is replaced
-        weights = read_weights(resolve(config.model.weights, variant), backbone_only=True)
+    if weights is not None:
         messages.append(apply_weights(model, weights) or f"weights: {config.model.weights}")
     frozen = frozen_parts(model, config.optim.freeze)
     freeze_parts(frozen)
@@ -131,8 +134,25 @@ def build_parts(
     return Parts(train, val, data, classifier, names, average, tuple(messages))
 
 
-def _class_names(config: Config, source: Source) -> tuple[str, ...]:
-    """A name for each output; those that the data do not use are called by their number."""
+def _check_balance(config: Config) -> None:
+    if config.loss.class_weights == "balanced" and config.data.sampling == "balanced":
+        raise InputError(
+            "loss.class_weights=balanced, data.sampling=balanced: each makes up for classes of "
+            "different sizes, together they do it twice; choose one"
+        )
+
+
+def _open(config: Config) -> tuple[Source, Source, tuple[str, ...]]:
+    """Images for training and validation, and the names of the outputs."""
+    train, val = open_data(config.data)
+    return train, val, output_names(config, train)
+
+
+def output_names(config: Config, source: Source) -> tuple[str, ...]:
+    """A name for each output; those that the data do not use are called by their number.
+
+    Raises InputError: there are more classes than outputs, or too few images for a batch.
+    """
     classes, outputs = source.class_names, config.model.num_classes
     if outputs and outputs < len(classes):
         raise InputError(

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning as L
 import torch
 
 from res2net.callbacks.wandb import resolve_mode
 from res2net.config.schema import Config
-from res2net.errors import InputError
+from res2net.errors import Problems
 from res2net.files.runs import RunDirectory, is_rank_zero, is_sound
 from res2net.models.head import Res2NetClassifier
 from res2net.training.classifier import ImageClassifier
-from res2net.training.parts import Parts, build_parts
+from res2net.training.data import build_data
+from res2net.training.parts import Parts, build_parts, output_names
 from res2net.training.plan import Plan, make_plan
-from res2net.training.rehearsal.plot_schedule import PlannedRates, plan_rates
+from res2net.training.rehearsal.plot_schedule import rates_of
 from res2net.training.start import find_start
 from res2net.training.trainer import training_trainer
 from res2net.weights.read import apply_weights, read_weights
@@ -31,8 +31,6 @@ CPU_IMAGES = 8
 """At most so many images a step where there is no GPU; time and memory are scaled up."""
 KEPT = 3
 """Checkpoints that a run keeps: last, previous, best."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -108,19 +106,11 @@ def dry_run(config: Config, *, devices: int | None, num_nodes: int | None) -> Dr
         InputError: all problems that were found.
         WorkError: as `training.run.train`.
     """
-    problems: list[str] = []
-
-    def attempt(work: Callable[[], T]) -> T | None:
-        try:
-            return work()
-        except InputError as error:
-            if str(error) not in problems:
-                problems.append(str(error))
-            return None
-
+    problems = Problems()
+    attempt = problems.attempt
     here = replace(config.trainer, devices="1", num_nodes="1")
     plan = attempt(lambda: make_plan(here, workers=config.data.workers))
-    asked = _asked(config, attempt, devices, num_nodes)
+    asked = attempt(lambda: _asked(config, devices, num_nodes))
     if plan is not None and asked is not None:
         planned = replace(plan, devices=asked[0], num_nodes=asked[1])
         attempt(lambda: planned.batch_size(config))
@@ -128,18 +118,21 @@ def dry_run(config: Config, *, devices: int | None, num_nodes: int | None) -> Dr
         attempt(lambda: resolve_mode("online"))
     run = RunDirectory.of(config.run.dir, config.run.name)
     start = attempt(lambda: find_start(config, run))
-    rates = attempt(lambda: plan_rates(replace(config, trainer=replace(here, accumulate=1))))
     parts = None
     if plan is not None:
         tried = _tried(config, plan, asked)
         parts = attempt(lambda: build_parts(tried, plan, kind=_Measured))
-    if problems:
-        raise InputError("; ".join(problems))
-    assert plan and asked and start is not None and rates and parts
+        if parts is not None:
+            train = parts.train
+            attempt(
+                lambda: output_names(config, train)
+            )  # the whole batch, not the one that is tried
+    problems.tell()
+    assert plan and asked and start is not None and parts
     starts = "is complete" if start.complete else "a new run"
     if start.checkpoint is not None:
         starts = f"goes on from {start.checkpoint.name}"
-    return _rehearse(config, tried, plan, planned, parts, rates, f"{run.path}", starts)
+    return _rehearse(config, tried, plan, planned, parts, f"{run.path}", starts)
 
 
 class _Measured(ImageClassifier):
@@ -193,17 +186,12 @@ class _Clock(L.Callback):
         return time.perf_counter()
 
 
-def _asked(
-    config: Config,
-    attempt: Callable[[Callable[[], Plan]], Plan | None],
-    devices: int | None,
-    num_nodes: int | None,
-) -> tuple[int, int] | None:
+def _asked(config: Config, devices: int | None, num_nodes: int | None) -> tuple[int, int]:
     """Devices per node and nodes of the run to come."""
     if devices is not None and num_nodes is not None:
         return devices, num_nodes
-    plan = attempt(lambda: make_plan(config.trainer, workers=config.data.workers))
-    return None if plan is None else (devices or plan.devices, num_nodes or plan.num_nodes)
+    plan = make_plan(config.trainer, workers=config.data.workers)
+    return devices or plan.devices, num_nodes or plan.num_nodes
 
 
 def _tried(config: Config, plan: Plan, asked: tuple[int, int] | None) -> Config:
@@ -226,7 +214,6 @@ def _rehearse(
     plan: Plan,
     planned: Plan,
     parts: Parts,
-    rates: PlannedRates,
     run: str,
     starts: str,
 ) -> DryRun:
@@ -256,6 +243,8 @@ def _rehearse(
         checkpoint_bytes = file.stat().st_size
         trainer.validate(parts.classifier, parts.data, verbose=False)
 
+    data = build_data(config, planned, parts.train, parts.val)
+    rates = rates_of(config, data.steps_per_epoch)
     batch = planned.batch_size(config)
     share = batch / tried.data.global_batch_size
     parameters = sum(p.numel() for p in model.parameters())
@@ -295,7 +284,7 @@ def _rehearse(
         step_seconds=seconds,
         memory_bytes=memory,
         hours=seconds * steps / 3600,
-        messages=parts.messages,
+        messages=(*parts.messages, *filter(None, [rates.announcement])),
     )
 
 

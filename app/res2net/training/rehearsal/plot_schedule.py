@@ -84,6 +84,11 @@ def plan_rates(config: Config) -> PlannedRates:
             f"data.global_batch_size={config.data.global_batch_size}: there are only {len(train)} "
             "training images"
         )
+    return rates_of(config, steps_per_epoch)
+
+
+def rates_of(config: Config, steps_per_epoch: int) -> PlannedRates:
+    """The learning rate of every step of a run with so many in an epoch."""
     lr, announcement = scaled_lr(config.optim, config.data.global_batch_size)
     epochs = config.trainer.max_epochs
     rates = [
