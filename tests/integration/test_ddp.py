@@ -17,6 +17,7 @@ SETTINGS = (
     "trainer.max_epochs=2",
     "trainer.devices=2",
     "checkpoint.every_steps=5",
+    "optim.ema_decay=0.9",
 )
 
 

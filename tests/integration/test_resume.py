@@ -17,6 +17,13 @@ SETTINGS = (
     "trainer.max_epochs=3",
     "trainer.accumulate=2",
     "augment.crop=random_resized",
+    "augment.mixup=0.4",
+    "augment.cutmix=1",
+    "augment.mix_probability=0.6",
+    "loss.class_weights=balanced",
+    "model.drop_path=0.1",
+    "optim.ema_decay=0.9",
+    "optim.ema_every=3",
     "checkpoint.every_steps=4",
     "logging.every_steps=3",
 )
@@ -40,9 +47,11 @@ def test_killed_twice_equals_never_killed(
 
     state = read_state(whole / "last.ckpt")
     assert state["global_step"] == STEPS
+    assert state["ema_updates"] == STEPS // 3
     assert differences(state, read_state(killed / "last.ckpt")) == []
     assert differences(read_state(whole / "best.ckpt"), read_state(killed / "best.ckpt")) == []
     assert rows(whole) == rows(killed)
+    assert sum("val_ema,top1" in row for row in rows(whole)) == 3
 
     summary, again = (json.loads((run / "summary.json").read_text()) for run in (whole, killed))
     assert summary["steps_executed"] == STEPS

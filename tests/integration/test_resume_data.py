@@ -1,4 +1,7 @@
-"""Two ranks with every augmentation, killed and resumed: bit for bit the run that went on."""
+"""Two ranks with every augmentation, killed and resumed: bit for bit the run that went on.
+
+The data sets share out what else there is to keep: each optimizer, freezing, a teacher.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from res2net.data.sharding.writer import write_shards
 from res2net.data.sources.in_memory import ArraySource
 from res2net.preprocessing import Preprocessing
 from runs import differences, read_state, rows
-from samples import photo
+from samples import VARIANT, photo, save_network, small_network
 from sharding import make
 
 EPOCHS, STEPS = 3, 6
@@ -31,6 +34,11 @@ SETTINGS = (
     "augment.flip=0.5",
     "augment.erase=0.5",
     "augment.repeats=2",
+    "augment.mixup=0.4",
+    "augment.cutmix=1",
+    "augment.mix_probability=0.6",
+    "loss.label_smoothing=0.1",
+    "optim.ema_decay=0.8",
 )
 PHOTOGRAPHS = (
     "data.image_size=32",
@@ -59,18 +67,29 @@ def folder(path: Path) -> tuple[str, ...]:
         "data.root=folder",
         "data.on_corrupt=skip",
         "augment.policy=trivial_augment",
+        "loss.class_weights=balanced",
+        "optim.name=adamw",
+        "optim.lr=0.002",
+        "optim.freeze=1",
+        "optim.layer_decay=0.7",
     )
 
 
 def shards(path: Path) -> tuple[str, ...]:
     photographs(path / "folder")
     write_shards(str(path / "folder"), str(path / "shards"), shard_bytes=10_000)
+    teacher = save_network(small_network(3), path / "teacher.pth", described=False)
     return (
         *PHOTOGRAPHS,
         "data.source=shards",
         "data.root=shards",
         "data.sampling=balanced",
         "augment.policy=rand_augment",
+        f"loss.teacher={VARIANT}",
+        f"loss.teacher_weights={teacher}",
+        "loss.temperature=2",
+        "model.drop_path=0.2",
+        "optim.name=lamb",
     )
 
 
@@ -93,6 +112,10 @@ def cifar(path: Path) -> tuple[str, ...]:
         "data.image_size=32",
         "augment.crop=pad",
         "augment.pad=4",
+        "loss.name=bce",
+        "loss.class_weights=balanced",
+        "optim.name=muon",
+        "optim.ema_every=2",
     )
 
 
@@ -114,9 +137,12 @@ def test_killed_on_two_ranks_equals_never_killed(
 
     state = read_state(whole / "last.ckpt")
     assert state["global_step"] == EPOCHS * STEPS
+    every = 2 if data_set is cifar else 1
+    assert state["ema_updates"] == EPOCHS * STEPS // every
     assert differences(state, read_state(killed / "last.ckpt")) == []
     assert differences(read_state(whole / "best.ckpt"), read_state(killed / "best.ckpt")) == []
     assert rows(whole) == rows(killed)
+    assert sum("val_ema,top1" in row for row in rows(whole)) == EPOCHS
     quarantines = [run / "quarantine.txt" for run in (whole, killed)]
     if data_set is folder:
         one, other = (path.read_text() for path in quarantines)

@@ -126,7 +126,7 @@ def dry_run(config: Config, *, devices: int | None, num_nodes: int | None) -> Dr
             train = parts.train
             attempt(
                 lambda: output_names(config, train)
-            )  # the whole batch, not the one that is tried
+            )  # the whole batch
     problems.tell()
     assert plan and asked and start is not None and parts
     starts = "is complete" if start.complete else "a new run"
