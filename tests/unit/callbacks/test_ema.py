@@ -17,10 +17,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 class Small(L.LightningModule):
     """A network with BN, and a copy of its state after each optimizer step."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, compiled: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+        if compiled:
+            self.model.compile(backend="eager")
         self.states: list[dict[str, torch.Tensor]] = []
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
@@ -34,8 +36,10 @@ class Small(L.LightningModule):
             self.states.append({k: v.clone() for k, v in self.model.state_dict().items()})
 
 
-def fit(average: Average, *, steps: int = 12, accumulate: int = 1) -> Small:
-    module = Small()
+def fit(
+    average: Average, *, steps: int = 12, accumulate: int = 1, compiled: bool = False
+) -> Small:
+    module = Small(compiled=compiled)
     data = torch.randn(steps * accumulate * 4, 4, generator=torch.Generator().manual_seed(1))
     trainer = L.Trainer(
         accelerator="cpu",
@@ -94,3 +98,16 @@ def test_it_is_stored_beside_the_raw_weights_and_goes_on_from_there() -> None:
     assert again["ema_updates"] == 12
     assert not any(p.requires_grad for p in resumed.network.parameters())
     assert not resumed.network.training
+
+
+def test_a_compiled_network_is_averaged_under_its_own_names() -> None:
+    states = []
+    for compiled in (False, True):
+        average = Average(decay=0.8, every=1)
+        module = fit(average, compiled=compiled)
+        checkpoint: dict[str, Any] = {}
+        average.on_save_checkpoint(module.trainer, module, checkpoint)
+        assert set(checkpoint["ema_state_dict"]) == set(module.state_dict())
+        states.append(checkpoint["ema_state_dict"])
+    assert not any("_orig_mod" in key for key in states[1])
+    torch.testing.assert_close(states[1], states[0])
