@@ -99,6 +99,14 @@ def train(config: Config) -> dict[str, Any]:
             )
         saved = KEPT if run.last.is_file() else "nothing was saved yet: run.resume=auto starts anew"
         raise WorkError(f"{error}; {saved}") from error
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise  # the names of its errors take seconds to import
+        why = next(iter(str(error).strip().splitlines()), "")
+        raise WorkError(
+            f"torch.compile failed, as without a C++ compiler: {why}; nothing was trained: "
+            "trainer.compile=false, with another run.name, runs without"
+        ) from error
     except SystemExit as error:  # Lightning's way to end after Ctrl-C
         raise KeyboardInterrupt(f"at step {trainer.global_step}; {KEPT}") from error
     if trainer.is_global_zero:

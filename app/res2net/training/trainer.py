@@ -74,6 +74,7 @@ def _quieten() -> None:
         ".*dataloader is not resumable.*",  # ExactResume resumes it
         ".*smaller than the logging interval.*",  # callbacks log by themselves
         ".*`srun` command is available.*",  # one process on a login node is what was asked for
+        r".*module\(s\) in eval mode at the start of training.*",  # frozen ones, on purpose
         ".*LeafSpec.* is deprecated.*",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", message)

@@ -36,9 +36,7 @@ class Small(L.LightningModule):
             self.states.append({k: v.clone() for k, v in self.model.state_dict().items()})
 
 
-def fit(
-    average: Average, *, steps: int = 12, accumulate: int = 1, compiled: bool = False
-) -> Small:
+def fit(average: Average, *, steps: int = 12, accumulate: int = 1, compiled: bool = False) -> Small:
     module = Small(compiled=compiled)
     data = torch.randn(steps * accumulate * 4, 4, generator=torch.Generator().manual_seed(1))
     trainer = L.Trainer(

@@ -124,9 +124,7 @@ def dry_run(config: Config, *, devices: int | None, num_nodes: int | None) -> Dr
         parts = attempt(lambda: build_parts(tried, plan, kind=_Measured))
         if parts is not None:
             train = parts.train
-            attempt(
-                lambda: output_names(config, train)
-            )  # the whole batch
+            attempt(lambda: output_names(config, train))  # the whole batch
     problems.tell()
     assert plan and asked and start is not None and parts
     starts = "is complete" if start.complete else "a new run"
