@@ -7,15 +7,15 @@ Logs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import lightning as L
 import numpy as np
 from PIL import Image
 
+from res2net.callbacks.mistake import MISTAKES, Mistake
 from res2net.callbacks.plots import not_worth_a_run
 from res2net.callbacks.predictions import NONE, Predictions
-from res2net.callbacks.wandb import MISTAKES, Wandb
+from res2net.callbacks.wandb import Wandb
 from res2net.files.runs import RunDirectory
 from res2net.imagenet import readable
 from res2net.plots.confusion import count_confusions, draw_confusion
@@ -25,20 +25,6 @@ from res2net.plots.tiles import COLUMNS, ROWS, draw_tiles
 
 MATRIX = 2_000
 """Of more classes no confusion matrix is drawn: it has no pixel for each, and takes gigabytes."""
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """An image that was taken for something else."""
-
-    index: int
-    """In the validation data."""
-    image: Image.Image
-    true: str
-    predicted: str
-    probability: float
-    """Of `predicted`, 0..1."""
-    loss: float
 
 
 class Pictures(L.Callback):

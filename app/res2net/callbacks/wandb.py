@@ -13,17 +13,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from res2net.callbacks.mistake import MISTAKES, Mistake
 from res2net.errors import InputError
 from res2net.files.atomic import atomic_write_text
 from res2net.files.runs import RunDirectory, is_rank_zero
-
-if TYPE_CHECKING:
-    from res2net.callbacks.pictures import Mistake
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 
@@ -35,9 +33,6 @@ FINISH_TIMEOUT = 20.0
 
 CHECKPOINT_TIMEOUT = 900.0
 """The same where a checkpoint is among them."""
-
-MISTAKES = 100
-"""Misclassified images in W&B's table."""
 
 
 def wandb_logger(

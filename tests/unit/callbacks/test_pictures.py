@@ -10,7 +10,8 @@ from PIL import Image
 
 from metrics_rows import write_metrics
 from res2net.callbacks import pictures
-from res2net.callbacks.pictures import Mistake, Pictures
+from res2net.callbacks.mistake import Mistake
+from res2net.callbacks.pictures import Pictures
 from res2net.callbacks.predictions import NONE
 from res2net.callbacks.wandb import Wandb
 from res2net.files.runs import RunDirectory

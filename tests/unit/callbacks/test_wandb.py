@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
 from res2net.callbacks import wandb as ours
-from res2net.callbacks.pictures import Mistake
+from res2net.callbacks.mistake import Mistake
 from res2net.callbacks.wandb import Mode, Wandb, wandb_logger
 from res2net.errors import InputError
 from res2net.files.runs import RunDirectory
