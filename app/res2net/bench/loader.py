@@ -13,7 +13,7 @@ from res2net.bench.machine import machine
 from res2net.bench.work import Work, alone
 from res2net.config.schema import Config
 from res2net.data.sources.source import Source
-from res2net.training.data import open_data
+from res2net.training.data import check_global_batch, open_data
 from res2net.training.plan import make_plan
 
 SECONDS = 3.0
@@ -69,6 +69,7 @@ def _work(config: Config, original: str) -> Work:
     plan = make_plan(config.trainer, workers=config.data.workers)
     plan.batch_size(config)
     source, _ = open_data(config.data)
+    check_global_batch(config.data, source)
     return Work(
         config, plan.accelerator, plan.threads, source, _original(config, original) or source
     )
@@ -77,7 +78,9 @@ def _work(config: Config, original: str) -> Work:
 def _original(config: Config, directory: str) -> Source | None:
     if not directory:
         return None
-    source, _ = open_data(replace(config.data, source="folder", root=directory))
+    data = replace(config.data, source="folder", root=directory)
+    source, _ = open_data(data)
+    check_global_batch(data, source)
     return source
 
 

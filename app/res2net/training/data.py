@@ -39,6 +39,15 @@ def open_data(
     return train, val
 
 
+def check_global_batch(data: DataConfig, train: Source) -> None:
+    """Raises InputError where there are too few training images for one global batch."""
+    if len(train) < data.global_batch_size:
+        raise InputError(
+            f"data.global_batch_size={data.global_batch_size}: there are only {len(train)} "
+            f"training images; choose at most {len(train)}"
+        )
+
+
 def preprocessing_of(data: DataConfig) -> Preprocessing:
     """The evaluation preprocessing that a configuration describes."""
     return Preprocessing(

@@ -17,7 +17,7 @@ from res2net.files.runs import identity
 from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import find_variant
 from res2net.training.classifier import Distillation, ImageClassifier, Learning
-from res2net.training.data import build_data, open_data
+from res2net.training.data import build_data, check_global_batch, open_data
 from res2net.training.loss.distillation import open_teacher
 from res2net.training.loss.losses import Loss
 from res2net.training.loss.mixing import build_mixing
@@ -158,11 +158,7 @@ def output_names(config: Config, source: Source) -> tuple[str, ...]:
         raise InputError(
             f"model.num_classes={outputs}: the data have {len(classes)} classes; 0 takes as many"
         )
-    if len(source) < config.data.global_batch_size:
-        raise InputError(
-            f"data.global_batch_size={config.data.global_batch_size}: there are only "
-            f"{len(source)} training images"
-        )
+    check_global_batch(config.data, source)
     return (*classes, *map(str, range(len(classes), outputs)))
 
 

@@ -78,13 +78,8 @@ def plan_rates(config: Config) -> PlannedRates:
     plan = make_plan(config.trainer, workers=config.data.workers)
     plan.batch_size(config)
     train, val = open_data(config.data)
-    steps_per_epoch = build_data(config, plan, train, val).steps_per_epoch
-    if not steps_per_epoch:
-        raise InputError(
-            f"data.global_batch_size={config.data.global_batch_size}: there are only {len(train)} "
-            "training images"
-        )
-    return rates_of(config, steps_per_epoch)
+    check_global_batch(config.data, train)
+    return rates_of(config, build_data(config, plan, train, val).steps_per_epoch)
 
 
 def rates_of(config: Config, steps_per_epoch: int) -> PlannedRates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ def draw_preview(config: Config, file: Path) -> int:
     """
     plan = make_plan(config.trainer, workers=config.data.workers)
     train, val = open_data(config.data)
-    data = build_data(config, plan, train, val)
+    data = build_data(_one_batch(config, len(train)), plan, train, val)
     device = torch.device("cuda", 0) if plan.accelerator == "cuda" else torch.device("cpu")
     stream = data.open_train_stream(1, 0, device)
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1)
@@ -39,6 +40,17 @@ def draw_preview(config: Config, file: Path) -> int:
         ]
     tiles = tiles[: COLUMNS * ROWS]
     size = data.train_image_size
-    note = f"{len(tiles)} views of {len(train):,} training images, augmented, {size} px"
+    mixed = " before mixing" if config.augment.mixup or config.augment.cutmix else ""
+    note = f"{len(tiles)} views of {len(train):,} training images, augmented{mixed}, {size} px"
     draw_tiles(tiles, file, title=config.run.name, note=note)
     return len(tiles)
+
+
+def _one_batch(config: Config, images: int) -> Config:
+    """Batches of one device, and no larger than the data are: what there is can be drawn."""
+    batch = min(max(1, config.data.global_batch_size // config.trainer.accumulate), images)
+    return replace(
+        config,
+        data=replace(config.data, global_batch_size=batch),
+        trainer=replace(config.trainer, accumulate=1),
+    )
