@@ -63,6 +63,13 @@ def half(content: bytes) -> bytes:
 
 
 GREY16 = Image.fromarray(np.linspace(0, 65535, 64 * 48).astype(np.uint16).reshape(48, 64))
+COLOUR16 = png(
+    [
+        (b"IHDR", struct.pack(">IIBBBBB", 64, 48, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(48 * (b"\0" + bytes(range(192)) * 2))),
+        (b"IEND", b""),
+    ]
+)
 GREY32 = Image.fromarray(np.arange(64 * 48, dtype=np.int32).reshape(48, 64))
 FLOATS = Image.fromarray(np.linspace(0, 1, 64 * 48, dtype=np.float32).reshape(48, 64))
 
@@ -117,6 +124,7 @@ ODD: dict[str, tuple[bytes, str]] = {
     "grey-alpha.png": (encoded(with_alpha().convert("LA")), "transparency"),
     "palette-alpha.png": (encoded(PHOTO.convert("P"), transparency=3), "transparency"),
     "grey-16.png": (encoded(GREY16), "more than 8 bits"),
+    "colour-16.png": (COLOUR16, "more than 8 bits"),
     "floats.tif": (encoded(FLOATS, "TIFF"), "floating-point"),
     "lab.tif": (encoded(PHOTO.convert("LAB"), "TIFF"), "L*a*b*"),
     "animated.webp": (encoded(PHOTO, "WEBP", **_several), "several images"),

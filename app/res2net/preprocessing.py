@@ -6,6 +6,7 @@ agree within one grey level, bicubic within two or three.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,12 @@ def to_rgb(image: Image) -> Image:
     if image.mode == "P":  # the same colours, but without PIL's warning about transparency
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def too_large(error: Exception) -> str:
+    """PIL's DecompressionBombError in plain words."""
+    pixels, limit = re.findall(r"\d+", str(error))[:2]  # it has them nowhere else
+    return f"{int(pixels):,} pixels, more than {int(limit):,}"
 
 
 def _in_pieces(images: torch.Tensor, factors: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

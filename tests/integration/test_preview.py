@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from res2net.cli.main import main
+from res2net.plots.tiles import draw_tiles
+from res2net.training.rehearsal import preview
 from samples import photo
 
 
@@ -37,6 +39,24 @@ def test_augmentation_shows(folder: Path) -> None:
     assert share > 0.05 > (np.abs(plain - mean).max(axis=2) < 4).mean()
     policy = drawn("policy.png", "augment.crop=none", "augment.policy=trivial_augment")
     assert np.abs(policy - plain).mean() > 5
+
+
+def test_what_there_is_is_drawn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer images than a batch, or than it accumulates; views taken before Mixup say so."""
+    notes = []
+
+    def noted(tiles: list[object], file: Path, *, title: str, note: str) -> None:
+        notes.append(note)
+        draw_tiles(tiles, file, title=title, note=note)
+
+    monkeypatch.setattr(preview, "draw_tiles", noted)
+    drawn("few.png", "data.global_batch_size=500")
+    drawn("fewer.png", "data.global_batch_size=2", "trainer.accumulate=50", "augment.mixup=0.2")
+    drawn("cut.png", "augment.cutmix=1")
+    few, fewer, cut = notes
+    size = few.rpartition(",")[2]
+    assert few == f"48 views of {few.split()[3]} training images, augmented,{size}"
+    assert "augmented before mixing," in fewer and "augmented before mixing," in cut
 
 
 def test_an_existing_picture_stays(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

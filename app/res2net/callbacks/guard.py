@@ -18,6 +18,7 @@ from res2net.callbacks.train_metrics import TrainMetrics
 from res2net.callbacks.trends import FALL, PATIENCE, WINDOW, Plateau, Spikes
 from res2net.errors import WorkError
 from res2net.files.atomic import atomic_write
+from res2net.files.names import printable
 from res2net.files.runs import RunDirectory, say
 
 _NEVER = 2**62
@@ -123,7 +124,7 @@ class Guard(L.Callback):
             return
         which = firsts.index(first)  # at the same batch the loss was first
         names = self.names(first) if mine[which].item() == first else []
-        names = list(chain.from_iterable(gather(names)))
+        names = [printable(name) for name in chain.from_iterable(gather(names))]
         if trainer.is_global_zero:
             with atomic_write(self.run.nonfinite) as stream:
                 # names of files that are no UTF-8 come back as they were

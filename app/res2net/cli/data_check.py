@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from res2net.cli.arguments import positive
 from res2net.errors import WorkError
 from res2net.files.atomic import new_file
+from res2net.files.names import valid
 
 if TYPE_CHECKING:
     from res2net.data.checking.run import Findings, Split
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Raises InputError, and WorkError if there are broken images."""
+    """Raises InputError, and WorkError if there are broken images or training would refuse it."""
     out = new_file(arguments.out, [".csv"]) if arguments.out else None
     grid = new_file(arguments.grid, [".png"]) if arguments.grid else None
     from res2net.cli.data_check_tables import SHOWN, Few, print_report
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     directory = arguments.directory
     folder = open_for_check(directory, labels=arguments.labels)
-    strays = find_strays(directory)
+    strays = find_strays(directory, folder.labels)
     with _progress(sum(len(split.source) for split in folder.splits)) as advance:
         findings = check(
             folder.splits,
@@ -72,12 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
     if grid:
         _draw(folder.splits[0], findings, grid, directory, arguments.seed)
     if arguments.json:
-        print(json.dumps(numbers | lists(rows(findings, strays))))
+        print(json.dumps(_valid(numbers | lists(rows(findings, strays)))))
     else:
         few = Few(rows(findings, strays))
         print_report(numbers, few)
         for file in filter(None, (out, grid)):
             print(f"{file} was written")
+    wrong = ["training refuses this folder, for the first problem above"] * folder.refused
     if broken := findings.num_broken:
         if out:
             where = f"they are listed in {out}"
@@ -85,11 +87,22 @@ def run(arguments: argparse.Namespace) -> int:
             where = "they are listed above"
         else:
             where = f"the first {SHOWN} are listed above, all with --out FILE.csv"
-        raise WorkError(
-            f"{directory}: {broken:,} of {counted(len(findings), 'image')} cannot be decoded by "
-            f"training; {where}; mend or remove them"
+        wrong.append(
+            f"{broken:,} of {counted(len(findings), 'image')} cannot be decoded by training; "
+            f"{where}; mend or remove them"
         )
+    if wrong:
+        raise WorkError(f"{directory}: {'; '.join(wrong)}")
     return 0
+
+
+def _valid(found: Any) -> Any:
+    """JSON with names that every reader takes."""
+    if isinstance(found, str):
+        return valid(found)
+    if isinstance(found, dict):
+        return {valid(key): _valid(value) for key, value in found.items()}
+    return [_valid(value) for value in found] if isinstance(found, list) else found
 
 
 def _draw(split: "Split", findings: "Findings", file: Path, directory: str, seed: int) -> None:

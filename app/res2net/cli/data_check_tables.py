@@ -14,6 +14,7 @@ from rich.text import Text
 
 from res2net.data.checking.report import SHORT_SIDE, Row
 from res2net.data.sources.scan import counted, first_few
+from res2net.files.names import printable, valid
 
 SHOWN = 20
 """Rows, or groups of files, of each list."""
@@ -70,7 +71,8 @@ def print_report(figures: dict[str, Any], few: Few) -> None:
     for problem in figures["problems"]:
         classes = problem["classes"]
         more = f": {len(classes):,} ({_clean(first_few(classes))})" if classes else ""
-        console.print(Text(f"note: {_clean(problem['problem'])}{more}", style="yellow"))
+        note = Text(f"note: {_clean(problem['problem'])}{more}", style="yellow")
+        console.print(note, soft_wrap=True)
     nothing = []
     for kind, heading in HEADINGS.items():
         if few.counts[kind]:
@@ -169,8 +171,8 @@ def _below(path: str, directory: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Names of files need not be UTF-8; what prints must be."""
-    return os.fsencode(text).decode("utf-8", "replace")
+    """Names of files need not be UTF-8 or one line; what prints must be."""
+    return printable(valid(text))
 
 
 def _size(number: float) -> str:

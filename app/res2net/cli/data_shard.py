@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_counts,
         metavar="N[,M]|any",
         help="how many training (and validation) images there have to be (of ImageNet's archives "
-        "1281167,50000, else any)",
+        "1281167,50000; of parquet files all parts; else any)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

@@ -147,10 +147,11 @@ def _sentence(words: str) -> str:
 
 
 def _fail(message: str, code: int) -> int:
+    from res2net.files.names import printable
     from res2net.files.runs import is_rank_zero
 
     if is_rank_zero():
-        print(" ".join(message.split()), file=sys.stderr)
+        print(printable(" ".join(message.split())), file=sys.stderr)
     return code
 
 

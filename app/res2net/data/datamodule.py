@@ -18,6 +18,7 @@ from res2net.data.dali.stream import MAX_PIXELS, Stream
 from res2net.data.order import EvalOrder, TrainOrder
 from res2net.data.sources.source import Source
 from res2net.errors import InputError
+from res2net.files.names import printable
 from res2net.preprocessing import Preprocessing
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -280,7 +281,7 @@ class ImageDataModule(L.LightningDataModule):
 
 def _say_left_out(name: str, why: str) -> None:
     # from the rank that met it: the others do not know
-    print(f"left out: {name} {why}", file=sys.stderr, flush=True)
+    print(printable(f"left out: {name} {why}"), file=sys.stderr, flush=True)
 
 
 def _mix(*numbers: int) -> int:

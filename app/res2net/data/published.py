@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from res2net.data.sources import cifar
 from res2net.errors import InputError, WorkError
-from res2net.files.atomic import link_or_copy, sync_directory
+from res2net.files.atomic import link_or_copy, new_folder, sync_directory
 from res2net.files.download import download, file_hash
 
 _SITE = "https://s3.amazonaws.com/fast-ai-imageclas/"
@@ -96,11 +96,11 @@ def _fetch_imagenette(name: str, root: Path, archive: Path | None, progress: boo
             f"{root}: neither empty nor Imagenette, which has train/ and val/; choose another "
             "folder with --root"
         )
-    root.parent.mkdir(parents=True, exist_ok=True)
     if archive is not None:
         if (found := file_hash(archive, "md5")) != md5:
             raise InputError(f"{archive}: its md5 is {found}, expected {md5} as of {file}")
-        _unpack(archive, root, progress)
+        with new_folder(root.parent):
+            _unpack(archive, root, progress)
         return Fetched(root, was_there=False)
     try:
         fetched = download(

@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -59,6 +59,20 @@ def atomic_write_json(path: StrPath, value: Any) -> None:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     atomic_write_text(path, text + "\n")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """Make the folder, and those above it; what is new and empty goes again if the block fails."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):  # something was kept in it
+                folder.rmdir()
+        raise
 
 
 def new_file(path: StrPath, suffixes: Collection[str]) -> Path:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.error import HTTPError, URLError
 
 from res2net.errors import InputError, WorkError
-from res2net.files.atomic import StrPath, sync_directory
+from res2net.files.atomic import StrPath, new_folder, sync_directory
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -65,9 +65,8 @@ def download(
     target = Path(destination)
     part = target.with_name(target.name + ".part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            with _only_writer(part, announce=progress):
+            with new_folder(target.parent), _only_writer(part, announce=progress):
                 if not target.exists():  # another process may have fetched it meanwhile
                     _fetch(url, part, target.name, progress)
                     _place(url, part, target, digest, algorithm)

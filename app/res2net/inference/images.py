@@ -16,7 +16,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from res2net.errors import InputError
-from res2net.preprocessing import to_rgb
+from res2net.preprocessing import to_rgb, too_large
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 """A path, the bytes of an image file, a PIL image, or uint8 (H, W, 3) RGB or (H, W) grey."""
@@ -148,4 +148,6 @@ def _why_unreadable(error: Exception) -> str:
         return "is no image in a known format"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read ({error.strerror})"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"has {too_large(error)}"
     return " ".join(str(error).split()) or type(error).__name__

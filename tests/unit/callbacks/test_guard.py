@@ -185,10 +185,10 @@ def test_finite_losses_end_well(run: RunDirectory) -> None:
 
 
 def test_names_that_are_no_utf8(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    odd = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    odd = b"caf\xe9\n.png".decode("utf-8", "surrogateescape")
     monkeypatch.setattr(f"{__name__}.names", lambda position: [odd])
     failure(run, Scripted(script(8, _0=NAN)))
-    assert run.nonfinite.read_bytes() == b"caf\xe9.png\n"
+    assert run.nonfinite.read_bytes() == b"caf\xe9\\n.png\n"
 
 
 # What is kept

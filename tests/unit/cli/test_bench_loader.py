@@ -6,6 +6,7 @@ import pytest
 
 from res2net.bench import loader
 from res2net.cli.main import main
+from sharding import make
 
 RESULT = {
     "schema": 1,
@@ -90,6 +91,16 @@ def test_a_busy_machine_is_told(asked, capsys, monkeypatch):
     monkeypatch.setitem(RESULT["contenders"]["dali"], "cores_used_elsewhere", 0.52)
     assert main(["bench", "loader", "quickstart"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("other programs used 0.5 cores")
+
+
+def test_a_batch_larger_than_the_data(tmp_path, capsys):
+    make(tmp_path, {"a": 30, "b": 30})
+    arguments = [f"data.root={tmp_path}", "data.global_batch_size=500", "data.val_fraction=0.1"]
+    assert main(["bench", "loader", "folder_small", *arguments]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "error: data.global_batch_size=500: there are only 54 training images; choose at most 54\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ def test_leaks_duplicates_and_notes(clean: Path, capfd: pytest.CaptureFixture[st
     (clean / "val/wasp").mkdir()
     (clean / "val/wasp/1.png").write_bytes(encoded(photo(99)))
     (clean / "train/[red]notes.txt").write_text("not markup")
-    assert main(["data", "check", str(clean)]) == 0
+    assert main(["data", "check", str(clean)]) == 1  # for the wasp
     out = capfd.readouterr().out
     assert "Leaks: the same bytes in more than one split (1 group)" in out
     assert "train/bee/2.png" in out and "2 files with the same bytes, in different classes" in out
@@ -146,6 +147,8 @@ def test_a_picture(clean: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str
         ([".", "--max-pixels", "0"], "'0' is not a positive integer"),
         ([".", "--labels", "none.csv"], "none.csv: no such file of labels"),
         (["."], "no images in this folder"),
+        ([""], "error: '': the name of the folder is empty"),
+        (["there.csv"], "there.csv: is a file, not a folder"),
         ([], "res2net data check: the following arguments are required: DIR"),
     ],
 )
@@ -162,6 +165,76 @@ def test_bad_input_is_one_line_and_2(
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1 and words in err
     assert os.listdir(tmp_path) == ["there.csv"]
+
+
+def test_labels_of_no_use(clean: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The line that training ends with, as an error or as a note."""
+    for name in ("ant", "bee"):
+        (clean / "val" / name / "1.png").rename(clean / "val" / f"{name}.png")
+        (clean / "val" / name).rmdir()
+    labels = clean / "val.txt"
+    labels.write_text("ant.png ant\n")
+    line = f"{labels}: no class for bee.png of {clean}/val"
+    assert main(["train", "folder_small", f"data.root={clean}", "--plot-schedule", "x.png"]) == 2
+    assert line in capfd.readouterr().err
+    assert main(["data", "check", str(clean)]) == 1
+    out, err = capfd.readouterr()
+    assert out.count(line) == 1 and f"note: training refuses this folder: {line}" in out
+    assert "Ignored" not in out
+    assert err == (f"error: {clean}: training refuses this folder, for the first problem above\n")
+    other = labels.rename(clean / "own.txt")
+    assert main(["data", "check", str(clean), "--labels", str(other)]) == 2
+    assert capfd.readouterr() == ("", f"error: {other}: no class for bee.png of {clean}/val\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda root: (root / "train/cat").mkdir(), "no images in cat"),
+        (lambda root: (root / "train/bee").rename(root / "elsewhere"), "one class (ant)"),
+        (lambda root: (root / "val/bee").rename(root / "val/wasp"), "unknown class wasp"),
+    ],
+)
+def test_what_training_refuses_is_1(
+    clean: Path,
+    capfd: pytest.CaptureFixture[str],
+    change: Callable[[Path], object],
+    words: str,
+) -> None:
+    change(clean)
+    assert main(["train", "folder_small", f"data.root={clean}", "--plot-schedule", "x.png"]) == 2
+    refusal = capfd.readouterr().err.removeprefix("error: ").strip()
+    assert words in refusal
+    assert main(["data", "check", str(clean)]) == 1
+    out, err = capfd.readouterr()
+    assert f"note: training refuses this folder: {refusal}\n" in out
+    assert err.count("\n") == 1 and "training refuses this folder" in err
+
+
+@pytest.mark.parametrize("name", ["data/train-0.parquet", "ILSVRC2012_img_train.tar"])
+def test_what_is_to_be_sharded_first(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    assert main(["data", "check", str(tmp_path)]) == 2
+    assert f"`res2net data shard {tmp_path} DST`" in capfd.readouterr().err
+
+
+def test_names_keep_their_line_and_json_is_strict(
+    clean: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (clean / "train/ant/two\nlines\x1b[31m.png").write_bytes(b"")
+    Path(os.fsdecode(os.fsencode(clean) + b"/train/ant/caf\xe9.png")).write_bytes(b"")
+    assert main(["data", "check", str(clean)]) == 1
+    out = capfd.readouterr().out
+    assert "train/ant/two\\nlines\\x1b[31m.png " in out and "\x1b" not in out
+    assert "train/ant/caf\\xe9.png " in out
+    assert main(["data", "check", str(clean), "--json"]) == 1
+    broken = json.loads(capfd.readouterr().out)["broken"]
+    names = sorted(os.path.basename(one["file"]) for one in broken)
+    assert names == ["caf\\xe9.png", "two\nlines\x1b[31m.png"]
+    "".join(names).encode()  # a lone surrogate would fail here, as with strict readers
 
 
 def test_a_bar_on_a_terminal_and_nothing_across_it(damaged: Path) -> None:

@@ -132,11 +132,13 @@ def test_a_root_and_a_local_archive(
 
 def refused(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> str:
     before = files_below(Path())
+    folders = {path for path in Path().rglob("*") if path.is_dir()}
     assert main(arguments) == code
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert files_below(Path()) == before
     assert list(Path().rglob("*.tmp")) == []
+    assert {path for path in Path().rglob("*") if path.is_dir()} == folders
     return err
 
 

@@ -39,7 +39,14 @@ def test_classes_are_counted_and_compared(tmp_path: Path) -> None:
     assert train["smallest"] == {"class": "cat", "images": 1}
     assert train["largest"] == {"class": "ant", "images": 6}
     assert train["counts"] == {"ant": 6, "bee": 2, "cat": 1}
-    assert problems(tmp_path) == {
+    refused, *_ = found = problems(tmp_path)
+    assert refused == (
+        f"training refuses this folder: {tmp_path}/train: no images in dog: put some there, or "
+        f"remove it; {tmp_path}/val: unknown class wasp (known: ant, bee, cat and 1 more): rename "
+        "or remove its folder"
+    )
+    del found[refused]
+    assert found == {
         f"{tmp_path}/train: 1 image beside the class folders is not read (stray.png)": [],
         "class folders without images in train": ["dog"],
         "class folders without images in val": ["cat"],
@@ -74,10 +81,18 @@ def test_layouts(tmp_path: Path, files: list[str], splits: dict[str, int]) -> No
 def test_labels_of_a_flat_folder(tmp_path: Path) -> None:
     folder(tmp_path, {"train/ant/1.png": JPEG, "train/bee/2.png": JPEG, "val/3.png": JPEG})
     assert "no file of labels" in next(iter(problems(tmp_path)))
+    flat_alone = tmp_path / "flat"
+    folder(flat_alone, {"1.png": JPEG, "2.png": JPEG})
+    opened = open_for_check(str(flat_alone))  # not meant for training, so not refused by it
+    assert not opened.refused and "no file of labels" in opened.problems[0]
     (tmp_path / "val.csv").write_text("3.png,bee\n")
     with pytest.raises(InputError, match="takes no file of labels"):
         open_for_check(str(tmp_path / "train"), labels=str(tmp_path / "val.csv"))
-    val = open_for_check(str(tmp_path)).splits[1]
+    opened = open_for_check(str(tmp_path))
+    assert find_strays(str(tmp_path)).not_images == [f"{tmp_path}/val.csv"]
+    assert find_strays(str(tmp_path), opened.labels).not_images == []
+    assert not opened.refused and opened.problems == []
+    val = opened.splits[1]
     assert val.source.class_names[val.source.labels[0]] == "bee"
 
 

@@ -196,6 +196,18 @@ def test_parquet_files_in_the_order_of_their_rows(tmp_path: Path) -> None:
     assert files_of(tmp_path / "again") == files_of(done)
 
 
+def test_a_missing_part_is_told(tmp_path: Path) -> None:
+    hub, rows = tmp_path / "hub", [(jpeg(n), None, n % 2) for n in range(4)]
+    write_parquet(hub / "data/train-00001-of-00003.parquet", rows)
+    message = refusal(hub, tmp_path / "out")
+    assert message.startswith(
+        f"{hub}/data/train-00000-of-00003.parquet, {hub}/data/train-00002-of-00003.parquet: no "
+        "such file, but other parts"
+    )
+    assert not (tmp_path / "out").exists()
+    assert write_shards(str(hub), str(tmp_path / "out"), expect=()).images == 4
+
+
 def test_classes_of_other_parquet_files_and_rows_without_a_path(tmp_path: Path) -> None:
     rows = [(encoded(photo(n)), None, n % 2) for n in range(6)]
     write_parquet(tmp_path / "hub/train/0000.parquet", rows, ["cat", "dog"])

@@ -17,9 +17,11 @@ import pytest
 from PIL import Image
 
 from res2net.data.sharding import writer
+from res2net.data.sharding.pixels import Corrupt, shrink
 from res2net.data.sharding.writer import Written, write_shards
 from res2net.data.sources.shards import UNFINISHED, open_shard_split, open_shards
 from res2net.errors import InputError, WorkError
+from res2net.inference.images import read_image
 from res2net.preprocessing import to_rgb
 from samples import encoded, photo
 from sharding import contents, failure, files_of, jpeg, make, refusal
@@ -328,3 +330,11 @@ def test_an_image_that_cannot_be_read_is_never_skipped(folder: Path, tmp_path: P
         recipe = Recipe(skip_corrupt=True)
         write_shard(tmp_path / "other", "train", 0, range(3), images, {}, recipe, lambda: None)
     assert os.listdir(tmp_path / "other") == [UNFINISHED]
+
+
+def test_too_many_pixels_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(Corrupt, match=r"^cannot be decoded \(1,280 pixels, more than 1,000\)$"):
+        shrink(jpeg(1), 16, 90)
+    with pytest.raises(InputError, match=r"^the image: has 1,280 pixels, more than 1,000$"):
+        read_image(jpeg(1), source="the image")

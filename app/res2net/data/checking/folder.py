@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from res2net.data.checking.run import Split
-from res2net.data.sources.folder import VALIDATION_FOLDERS, FolderSource
-from res2net.data.sources.labels import KAGGLE_LAYOUT, label_images
-from res2net.data.sources.scan import EXTENSIONS, Found, counted, first_few, scan
+from res2net.data.sources.folder import VALIDATION_FOLDERS, FolderSource, open_split_folder
+from res2net.data.sources.labels import KAGGLE_LAYOUT, find_labels, label_images
+from res2net.data.sources.scan import EXTENSIONS, Found, counted, first_few, folder_problem, scan
 from res2net.data.sources.shards import are_shards, open_shard_split, read_description
 from res2net.errors import InputError
+
+_PACKED = (".parquet", ".tar")
 
 WHOLE = "all"
 """The name of the only split of a folder without train/ and val/."""
@@ -30,6 +33,10 @@ class Folder:
     """Split -> class folders without images."""
     unlabelled: list[str] = field(default_factory=list)
     """Splits whose images have no known class."""
+    labels: set[str] = field(default_factory=set)
+    """Files of labels, whether they can be used or not; real paths."""
+    refused: bool = False
+    """Training refuses the folder as it lies; the first problem says why."""
 
     def counts(self, split: Split) -> np.ndarray:
         """Images of each class, int64 (classes,)."""
@@ -54,11 +61,11 @@ def open_for_check(directory: str, *, labels: str | None = None) -> Folder:
     Finds what `folder.open_split_folder` and `folder.open_folder` would. `labels` is the file with
     the classes of a flat folder's images; None: one found by its name.
 
-    Raises InputError where there is no folder or no image at all, for labels of no use and for
-    shards that are unfinished or damaged.
+    Raises InputError where there is no folder or no image at all, for named labels of no use and
+    for shards that are unfinished or damaged.
     """
-    if not os.path.isdir(directory):
-        raise InputError(f"{directory}: no such folder; expected a folder of images")
+    if problem := folder_problem(directory):
+        raise InputError(f"{problem}; expected a folder of images")
     if labels is not None and not os.path.isfile(labels):
         raise InputError(f"{labels}: no such file of labels")
     if are_shards(directory):
@@ -76,15 +83,27 @@ def open_for_check(directory: str, *, labels: str | None = None) -> Folder:
         places = {"train" if apart else WHOLE: inner, **apart}
     found = {name: scan(place, without=list(apart.values())) for name, place in places.items()}
     if not any(one.loose or any(one.classes.values()) for one in found.values()):
+        packed = [path for path in find_strays(directory).not_images if path.endswith(_PACKED)]
+        if packed:
+            raise InputError(
+                f"{directory}: no images in this folder but {first_few(packed)}: make shards of it "
+                f"first with `res2net data shard {directory} DST`, then check DST"
+            )
         known = ", ".join(EXTENSIONS)
         raise InputError(f"{directory}: no images in this folder (known: {known})")
     if labels is not None and not any(one.is_flat for one in found.values()):
         raise InputError(f"{labels}: {directory} has class folders, and takes no file of labels")
-    return _label(places, found, labels)
+    folder = _label(places, found, labels)
+    if not (found.keys() == {WHOLE} and found[WHOLE].is_flat):  # which is not meant for training
+        _ask_training(folder, directory, labels)
+    return folder
 
 
-def find_strays(directory: str) -> Strays:
-    """What in the folder, at any depth, is no visible image file; of shards nothing."""
+def find_strays(directory: str, labels: Collection[str] = ()) -> Strays:
+    """What in the folder, at any depth, is no visible image file; of shards nothing.
+
+    `labels`: real paths of files that were read as such.
+    """
     strays = Strays()
     if are_shards(directory):
         return strays
@@ -101,7 +120,7 @@ def find_strays(directory: str) -> Strays:
                 strays.hidden.append(path)
             elif not os.path.exists(path):
                 strays.broken_links.append(path)
-            elif not name.lower().endswith(EXTENSIONS):
+            elif not (name.lower().endswith(EXTENSIONS) or os.path.realpath(path) in labels):
                 strays.not_images.append(path)
     for paths in vars(strays).values():
         paths.sort()
@@ -123,12 +142,16 @@ def _label(places: dict[str, str], found: dict[str, Found], labels: str | None) 
                     f"not read ({first_few(one.loose)})"
                 )
             continue
+        with suppress(InputError):
+            folder.labels.add(os.path.realpath(labels or find_labels(place)))
         known = [key for other in found.values() for key, paths in other.classes.items() if paths]
         try:
             _, files[name] = label_images(
                 place, one.loose, labels=labels, class_names=sorted(set(known)) or None
             )
         except InputError as error:
+            if labels is not None:
+                raise
             folder.problems.append(str(error))
             folder.unlabelled.append(name)
             files[name] = {"": one.loose}
@@ -138,6 +161,24 @@ def _label(places: dict[str, str], found: dict[str, Found], labels: str | None) 
         for name, classes in files.items()
     ]
     return folder
+
+
+def _ask_training(folder: Folder, directory: str, labels: str | None) -> None:
+    """Put what training says, if it refuses the folder, before all other problems."""
+    try:
+        open_split_folder(
+            directory,
+            "",
+            "",
+            0.1,
+            0,
+            class_names=None,
+            val_labels=os.path.abspath(labels) if labels is not None else "",
+        )
+    except InputError as error:
+        others = [problem for problem in folder.problems if problem != str(error)]
+        folder.problems = [f"training refuses this folder: {error}", *others]
+        folder.refused = True
 
 
 def _walk(directory: str) -> Iterator[tuple[str, list[str], list[str]]]:

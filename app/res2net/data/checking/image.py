@@ -118,6 +118,9 @@ def _oddities(image: Image.Image, name: str) -> tuple[str, ...]:
         odd.append(note)
     elif "transparency" in image.info:
         odd.append(_ODD_MODES["RGBA"])
+    # RGB of 16 bits has no mode of its own: only its tiles tell, as RGB;16B
+    if ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I"):
+        odd.append(_ODD_MODES["I"])
     if image.format in _KNOWN_TO_DALI and getattr(image, "n_frames", 1) > 1:
         odd.append("several images in one file; the first is used")
     if max(image.size) >= LONG * min(image.size):

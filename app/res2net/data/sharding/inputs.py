@@ -11,11 +11,13 @@ from res2net.data.sharding.archives import IMAGES, TRAIN_ARCHIVE, VAL_ARCHIVE, o
 from res2net.data.sharding.images import FolderImages, Images
 from res2net.data.sharding.parquet import open_parquet
 from res2net.data.sources.folder import FolderSource, open_folder, open_split_folder
-from res2net.data.sources.scan import counted
+from res2net.data.sources.scan import counted, first_few, folder_problem
 from res2net.errors import InputError
 
 _VAL_NAMES = ("validation", "valid", "val")
 _SPLIT_OF_NAME = re.compile(r"(train|validation|valid|val|test)(?:[^a-z].*)?")
+
+_PART = re.compile(r"(.*-)(\d+)(-of-)(\d{1,6})(\.parquet)")
 
 
 def open_inputs(
@@ -28,7 +30,8 @@ def open_inputs(
             them; a folder of parquet files, named or in folders named train and validation.
         labels: a file of labels for validation images that lie in no class folders.
         expect: how many images of each split there have to be. None: as many as ImageNet has, of
-            its archives; of others any number. Empty: any number.
+            its archives; of others any number, but no part of parquet files may be missing.
+            Empty: any number.
 
     Raises InputError where there is none of these, or images are missing.
     """
@@ -36,6 +39,8 @@ def open_inputs(
         raise InputError(f"{labels}: no such file of labels")
     # beside the images or not: a path as the user means it, from the working directory
     labels = os.path.abspath(labels) if labels is not None else None
+    if not source:  # else what lies in the working directory would be taken
+        raise InputError(folder_problem(source))
     archives = _archives(source)
     tables = {} if archives else _parquet_files(source)
     if archives:
@@ -43,6 +48,8 @@ def open_inputs(
     elif tables:
         if labels is not None:
             raise InputError(f"{labels}: the labels of parquet files stand in them")
+        if expect is None:
+            _check_parts(tables)
         splits, known = _open_tables(tables), {}
     elif os.path.isdir(source):
         splits, known = _open_folders(source, labels), {}
@@ -118,6 +125,22 @@ def _parquet_files(source: str) -> dict[str, list[str]]:
     if found and "train" not in files:
         raise InputError(f"{source}: no parquet files of training images (train-*.parquet)")
     return files
+
+
+def _check_parts(files: dict[str, list[str]]) -> None:
+    """train-00000-of-00002.parquet tells that there is train-00001-of-00002.parquet."""
+    paths = {path for several in files.values() for path in several}
+    wanted = set()
+    for path in paths:
+        if match := _PART.fullmatch(path):
+            start, number, of, count, suffix = match.groups()
+            width = len(number)
+            wanted |= {f"{start}{n:0{width}}{of}{count}{suffix}" for n in range(int(count))}
+    if missing := sorted(wanted - paths):
+        raise InputError(
+            f"{first_few(missing)}: no such file, but other parts of it are there; fetch what is "
+            "missing, or take what is there with --expect any"
+        )
 
 
 def _open_tables(files: dict[str, list[str]]) -> dict[str, Images]:

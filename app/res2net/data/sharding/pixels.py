@@ -7,7 +7,7 @@ import warnings
 
 from PIL import Image, UnidentifiedImageError
 
-from res2net.preprocessing import to_rgb
+from res2net.preprocessing import to_rgb, too_large
 
 QUALITY = 90
 """JPEG quality of resized images, where none is given."""
@@ -42,6 +42,8 @@ def shrink(content: bytes, short_side: int, quality: int) -> bytes | None:
             return stream.getvalue()
     except UnidentifiedImageError as error:
         raise Corrupt("cannot be decoded (no image in a known format)") from error
+    except Image.DecompressionBombError as error:
+        raise Corrupt(f"cannot be decoded ({too_large(error)})") from error
     # Damaged files make PIL fail in any way it can: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from res2net.data.sources.labels import KAGGLE_LAYOUT, label_images
-from res2net.data.sources.scan import EXTENSIONS, Found, first_few, scan
+from res2net.data.sources.scan import EXTENSIONS, Found, first_few, folder_problem, scan
 from res2net.data.sources.split import stratified_split
 from res2net.errors import InputError
 
@@ -99,8 +99,8 @@ def open_folder(
 
     Raises InputError where there is no image, or a class that `class_names` lacks.
     """
-    if not os.path.isdir(directory):
-        raise InputError(f"{directory}: no such folder; expected one folder of images per class")
+    if problem := folder_problem(directory):
+        raise InputError(f"{problem}; expected one folder of images per class")
     if (inner := _inside(directory)) != directory:
         directory = os.path.join(inner, "val")
     found = scan(directory)
@@ -130,8 +130,8 @@ def open_split_folder(
     val_labels: str = "",
 ) -> tuple[FolderSource, FolderSource]:
     """`sources.open_sources` for data.source=folder."""
-    if not os.path.isdir(root):
-        raise InputError(f"{root}: no such folder (data.root); expected a folder of class folders")
+    if problem := folder_problem(root):
+        raise InputError(f"{problem} (data.root); expected a folder of class folders")
     inner = _inside(root)
     train = os.path.normpath(
         os.path.join(root, train_dir) if train_dir else os.path.join(inner, "train")
@@ -144,9 +144,9 @@ def open_split_folder(
     else:
         val = next((folder for folder in candidates if os.path.isdir(folder)), "")
     problems = [
-        f"{folder}: no such folder ({key})"
+        f"{problem} ({key})"
         for folder, key in ((train, "data.train_dir"), (val, "data.val_dir"))
-        if folder and not os.path.isdir(folder)
+        if folder and (problem := folder_problem(folder))
     ]
     if not val and not 0 < val_fraction < 1:
         problems.append(f"data.val_fraction={val_fraction}: expected more than 0 and less than 1")
@@ -165,7 +165,9 @@ def open_split_folder(
     if not any(train_files.values()) and train != inner and not train_dir:
         problems.append("data.train_dir=. takes data.root itself")
     elif not problems and len(train_files) < 2:
-        problems.append(f"{train}: one class ({names[0]}), but training needs two or more")
+        problems.append(
+            f"{train}: one class ({names[0]}), but training needs two or more: a folder for each"
+        )
     single = [name for name, paths in train_files.items() if len(paths) == 1]
     if labels and not val_found.is_flat:
         problems.append(
@@ -206,13 +208,15 @@ def _problems(
     problems = []
     empty = [name for name, paths in files.items() if not paths]
     if empty and not may_lack_images:
-        problems.append(f"{directory}: no images in {first_few(empty)}")
+        problems.append(
+            f"{directory}: no images in {first_few(empty)}: put some there, or remove it"
+        )
     if known is not None:
         lacking = files.keys() - set(known) - set(empty)
         if lacking:
             problems.append(
                 f"{directory}: unknown class {first_few(sorted(lacking))} "
-                f"(known: {first_few(known)})"
+                f"(known: {first_few(known)}): rename or remove its folder"
             )
     return problems
 

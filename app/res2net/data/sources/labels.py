@@ -265,7 +265,16 @@ def _meaning(
     if class_names is None:
         known = tuple(sorted(words))
     if unknown := sorted(set(meant.values()) - set(known)):
-        raise InputError(f"{path}: unknown class {first_few(unknown)} (known: {first_few(known)})")
+        numbered = is_imagenet and any(map(_is_number, words))
+        advice = (
+            "numbers of ILSVRC2012_val files are read as ImageNet's 1,000 classes; write WordNet "
+            "ids instead"
+            if numbered
+            else "correct its lines, or remove its images"
+        )
+        raise InputError(
+            f"{path}: unknown class {first_few(unknown)} (known: {first_few(known)}): {advice}"
+        )
     return known, meant
 
 

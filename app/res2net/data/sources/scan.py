@@ -42,6 +42,15 @@ def scan(directory: str, without: Collection[str] = ()) -> Found:
     return Found(classes, loose)
 
 
+def folder_problem(path: str) -> str:
+    """Why the path is no folder, with its name; empty: it is one."""
+    if os.path.isdir(path):
+        return ""
+    if not path:
+        return "'': the name of the folder is empty"
+    return f"{path}: {'is a file, not a folder' if os.path.exists(path) else 'no such folder'}"
+
+
 def first_few(names: Sequence[str]) -> str:
     """The first three, and how many more there are."""
     rest = f" and {len(names) - 3:,} more" if len(names) > 3 else ""

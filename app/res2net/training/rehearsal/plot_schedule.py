@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from res2net.config.schema import Config
-from res2net.errors import InputError
 from res2net.plots.schedule import draw_schedule
-from res2net.training.data import build_data, open_data
+from res2net.training.data import build_data, check_global_batch, open_data
 from res2net.training.optim.freezing import freeze_parts, frozen_parts
 from res2net.training.optim.groups import parameter_groups
 from res2net.training.optim.optimizers import scaled_lr

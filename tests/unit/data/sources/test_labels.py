@@ -264,6 +264,14 @@ def test_classes_that_a_model_lacks(val: Path) -> None:
     )
 
 
+def test_numbers_of_a_part_of_imagenet(val: Path) -> None:
+    path = write(val.parent / "val.txt", [f"{jpeg(n)} 0" for n in range(1, 6)])
+    assert refusal(val, class_names=WNIDS[5:9]) == (
+        f"{path}: unknown class {WNIDS[0]} (known: {', '.join(WNIDS[5:8])} and 1 more): numbers of "
+        "ILSVRC2012_val files are read as ImageNet's 1,000 classes; write WordNet ids instead"
+    )
+
+
 def test_class_folders_take_no_labels(tmp_path: Path) -> None:
     flat(tmp_path / "val" / "a", ["1.jpg"])
     labels = write(tmp_path / "val.txt", ["1.jpg a"])

@@ -278,7 +278,9 @@ def test_no_classes(tmp_path: Path) -> None:
 
 def test_one_class(tmp_path: Path) -> None:
     make(tmp_path, {"cats": 5})
-    assert "one class (cats), but training needs two or more" in refusal(tmp_path)
+    assert "one class (cats), but training needs two or more: a folder for each" in refusal(
+        tmp_path
+    )
     assert open_folder(str(tmp_path)).class_names == ("cats",)
 
 
@@ -286,8 +288,9 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
     empty = {f"train/e{number}": 0 for number in range(5)}
     make(tmp_path, {"train/a": 1, "train/b": 1, "val/a": 1, "val/x": 1, "val/y": 1} | empty)
     assert refusal(tmp_path) == (
-        f"{tmp_path}/train: no images in e0, e1, e2 and 2 more; "
-        f"{tmp_path}/val: unknown class x, y (known: a, b, e0 and 4 more)"
+        f"{tmp_path}/train: no images in e0, e1, e2 and 2 more: put some there, or remove it; "
+        f"{tmp_path}/val: unknown class x, y (known: a, b, e0 and 4 more): rename or remove its "
+        "folder"
     )
 
 
@@ -339,7 +342,8 @@ def test_unknown_classes_are_named_beside_known_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_folder(str(tmp_path), class_names=("ant", "bee", "cow", "dog"))
     assert str(caught.value) == (
-        f"{tmp_path}: unknown class wasp (known: ant, bee, cow and 1 more)"
+        f"{tmp_path}: unknown class wasp (known: ant, bee, cow and 1 more): rename or remove its "
+        "folder"
     )
 
 
