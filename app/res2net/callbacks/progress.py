@@ -40,12 +40,14 @@ class Progress(L.Callback):
         self,
         train_metrics: TrainMetrics,
         accuracy: Accuracy,
+        averaged: Accuracy | None = None,
         *,
         steps_per_epoch: int,
         max_epochs: int,
     ) -> None:
         self.train_metrics = train_metrics
         self.accuracy = accuracy
+        self.averaged = averaged
         self.steps_per_epoch = steps_per_epoch
         self.max_epochs = max_epochs
         self._val: dict[str, float] = {}
@@ -128,6 +130,7 @@ class Progress(L.Callback):
                 _named("train/loss", loss, "{:.4f}"),
                 _named("val/top1", self._val.get("top1"), "{:.2%}"),
                 _named("val/loss", self._val.get("loss"), "{:.4f}"),
+                _named("val_ema/top1", self._averaged_top1(), "{:.2%}"),
             )
 
     def on_exception(
@@ -191,6 +194,9 @@ class Progress(L.Callback):
     @property
     def _total(self) -> int:
         return self.steps_per_epoch * self.max_epochs
+
+    def _averaged_top1(self) -> float | None:
+        return self.averaged.results.get("top1") if self.averaged is not None else None
 
     def _stage(self) -> str:
         return "validating" if self._pace is not None and self._pace.validating else ""

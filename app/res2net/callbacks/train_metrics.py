@@ -33,12 +33,18 @@ class TrainMetrics(L.Callback):
         self._sums = torch.zeros(2, 3, dtype=torch.float64)
         self._since = time.perf_counter()
         self._images = 0
+        self._lr = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._sums = self._sums.to(pl_module.device)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._since, self._images = time.perf_counter(), 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._lr = _lr(trainer)  # of this step: the schedule moves on before the step is logged
 
     def on_train_batch_end(
         self,
@@ -59,13 +65,13 @@ class TrainMetrics(L.Callback):
             now = time.perf_counter()
             speed = self._images / (now - self._since)
             self._since, self._images = now, 0
-            row = {"loss": loss, "top1": top1, "lr": _lr(trainer), "images_per_second": speed}
+            row = {"loss": loss, "top1": top1, "lr": self._lr, "images_per_second": speed}
             self._log(trainer, row | _gpu_memory(pl_module.device))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loss, top1 = self._take(trainer, 1)
         self._log(trainer, {"epoch_loss": loss, "epoch_top1": top1})
-        self.latest["lr"] = _lr(trainer)  # for those who show it: the last row may be long ago
+        self.latest["lr"] = self._lr  # for those who show it: the last row may be long ago
 
     def _take(self, trainer: L.Trainer, row: int) -> tuple[float, float]:
         """Mean loss and top-1 of one row of sums over all ranks; the row starts again at zero."""

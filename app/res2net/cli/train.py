@@ -85,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     path = RunDirectory.of(config.run.dir, config.run.name).path
     top5 = f", top-5 {summary['val/top5']:.2%}" if "val/top5" in summary else ""
-    print(f"run: {path}  top-1 {summary['val/top1']:.2%}{top5}  (last epoch)")
+    average = f", averaged {summary['val_ema/top1']:.2%}" if "val_ema/top1" in summary else ""
+    print(f"run: {path}  top-1 {summary['val/top1']:.2%}{top5}{average}  (last epoch)")
     return 0
 
 

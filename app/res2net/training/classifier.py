@@ -146,6 +146,18 @@ class ImageClassifier(L.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def on_train_start(self) -> None:
+        """A stored optimizer has the learning rate of the run as it was; it may be longer now."""
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, LambdaLR):  # a search for the learning rate has its own
+            for group, base, factor in zip(
+                scheduler.optimizer.param_groups,
+                scheduler.base_lrs,
+                scheduler.lr_lambdas,
+                strict=True,
+            ):
+                group["lr"] = base * factor(scheduler.last_epoch)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["res2net"] = self.identity
 

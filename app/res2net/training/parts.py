@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from res2net.training.optim.freezing import freeze_parts, frozen_parts
 from res2net.training.optim.optimizers import scaled_lr
 from res2net.training.optim.schedules import check_schedule
 from res2net.training.plan import Plan
+from res2net.training.remarks import remarks
 from res2net.weights.catalog import resolve
 from res2net.weights.read import apply_weights, read_weights
 from res2net.zoo import create_model
@@ -74,7 +76,7 @@ def build_parts(
     problems.tell()
     assert opened is not None and found is not None
     (train, val, names), variant = opened, found.name
-    messages: list[str] = []
+    messages = remarks(config)
     torch.manual_seed(config.run.seed)  # the initialisation; every rank draws the same
     model = create_model(
         variant,
@@ -84,23 +86,28 @@ def build_parts(
     )
     if weights is not None:
         messages.append(apply_weights(model, weights) or f"weights: {config.model.weights}")
-    frozen = frozen_parts(model, config.optim.freeze)
+    data = build_data(config, plan, train, val)
+    frozen = problems.attempt(lambda: frozen_parts(model, config.optim.freeze))
+    loss = problems.attempt(lambda: _loss(config, train, names))
+    teacher = problems.attempt(
+        lambda: open_teacher(
+            config.loss,
+            class_names=names,
+            preprocessing=data.preprocessing,
+            channels_last=config.trainer.channels_last,
+        )
+    )
+    problems.tell()
+    assert frozen is not None and loss is not None
     freeze_parts(frozen)
     if frozen:
         messages.append(_frozen(model, config.optim.freeze))
 
-    data = build_data(config, plan, train, val)
     lr, announcement = scaled_lr(config.optim, config.data.global_batch_size)
     messages += filter(None, [announcement])
     average = None
     if config.optim.ema_decay:
         average = Average(decay=config.optim.ema_decay, every=config.optim.ema_every)
-    teacher = open_teacher(
-        config.loss,
-        class_names=names,
-        preprocessing=data.preprocessing,
-        channels_last=config.trainer.channels_last,
-    )
     distillation = None
     if teacher is not None:
         distillation = Distillation(teacher, config.loss.distill, config.loss.temperature)
@@ -114,11 +121,7 @@ def build_parts(
             config=to_dict(config),
         ),
         learning=Learning(
-            loss=Loss(
-                config.loss,
-                num_classes=len(names),
-                counts=np.bincount(train.labels, minlength=len(names)),
-            ),
+            loss=loss,
             optim=config.optim,
             schedule=config.schedule,
             lr=lr,
@@ -160,6 +163,11 @@ def output_names(config: Config, source: Source) -> tuple[str, ...]:
         )
     check_global_batch(config.data, source)
     return (*classes, *map(str, range(len(classes), outputs)))
+
+
+def _loss(config: Config, train: Source, names: Sequence[str]) -> Loss:
+    counts = np.bincount(train.labels, minlength=len(names))
+    return Loss(config.loss, num_classes=len(names), counts=counts)
 
 
 def _frozen(model: Res2NetClassifier, freeze: str) -> str:

@@ -135,8 +135,8 @@ def _callbacks(
         *accuracies,
         predictions,
         metrics,
-        guard,
         summary,
+        guard,
         Curves(run.metrics, run.plots / "curves.png"),
         Pictures(
             run,
@@ -149,7 +149,7 @@ def _callbacks(
         Quarantine(data.quarantine, run.quarantine),
         Progress(
             metrics,
-            accuracy,
+            *accuracies,
             steps_per_epoch=data.steps_per_epoch,
             max_epochs=config.trainer.max_epochs,
         ),

@@ -116,20 +116,25 @@ def _check_writable(path: Path) -> None:
 def _announce(config: Config, stored: Mapping[str, Any], where: str) -> tuple[str, ...]:
     changed = differences(stored, config)
     refused = [
-        f"{key} was {old}, now {new}"
+        f"{key} was {_shown(old)}, now {_shown(new)}"
         for key, (old, new) in changed.items()
         if key not in MAY_CHANGE and not key.startswith(MAY_CHANGE_GROUPS)
     ]
     if refused:
         raise InputError(
             f"a resumed run keeps its configuration ({where}): {'; '.join(refused)}; "
-            f"may change: {', '.join(MAY_CHANGE)}, logging.*, checkpoint.*"
+            f"may change: {', '.join(MAY_CHANGE)}, logging.*, checkpoint.*; run.name=NAME starts "
+            "another run"
         )
     return tuple(
-        f"changed since the start of the run: {key} was {old}, now {new}"
+        f"changed since the start of the run: {key} was {_shown(old)}, now {_shown(new)}"
         for key, (old, new) in changed.items()
         if not key.startswith("run.")
     )
+
+
+def _shown(value: Any) -> Any:
+    return "empty" if value == "" else value
 
 
 def _stored_config(path: Path) -> Mapping[str, Any]:

@@ -27,7 +27,9 @@ ACCEPTED = (
 _CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
 _EMA_CONTAINERS = ("ema_state_dict", "state_dict_ema", "model_ema")  # ours, timm's, torchvision's
 _EMA_COUNTERS = ("n_averaged", "steps")  # torch's and mmengine's, beside the averages
-_NO_AVERAGE = f"holds no averaged weights ({' or '.join(_EMA_CONTAINERS)})"
+_NO_AVERAGE = (
+    f"holds no averaged weights ({' or '.join(_EMA_CONTAINERS)}); runs have them by optim.ema_decay"
+)
 _LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file
 
 

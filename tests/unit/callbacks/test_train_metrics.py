@@ -123,7 +123,7 @@ def test_rows_hold_the_means_since_the_last_row_and_of_the_epoch(
                     expected.append([steps, epoch, "loss", loss])
                     expected.append([steps, epoch, "top1", top1])
                     # of the next step: the scheduler has moved on
-                    expected.append([steps, epoch, "lr", 1 / (1 + steps)])
+                    expected.append([steps, epoch, "lr", 1 / steps])  # that step's own
                     since = []
         loss, top1 = plain(batches)
         expected.append([steps, epoch, "epoch_loss", loss])

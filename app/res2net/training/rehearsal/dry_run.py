@@ -90,7 +90,7 @@ class DryRun:
             f"checkpoints  {_size(self.checkpoint_bytes)} each, {_size(self.kept_bytes)} kept "
             f"({KEPT} files)",
             f"memory       about {_size(self.memory_bytes)} per device, {how}",
-            f"time         about {self.hours:.2g} hours of training, {self.step_seconds:.3g} s "
+            f"time         about {_time(self.hours)} of training, {self.step_seconds:.3g} s "
             f"a step, {how}; validations and waiting for others come on top",
         ]
 
@@ -284,6 +284,12 @@ def _rehearse(
         hours=seconds * steps / 3600,
         messages=(*parts.messages, *filter(None, [rates.announcement])),
     )
+
+
+def _time(hours: float) -> str:
+    if hours < 0.02:
+        return f"{3600 * hours:.2g} seconds"
+    return f"{60 * hours:.2g} minutes" if hours < 1.5 else f"{hours:.3g} hours"
 
 
 def _size(count: float) -> str:
