@@ -236,8 +236,8 @@ def test_everything_else_is_refused_all_at_once(run: RunDirectory) -> None:
         "data.mean was [0.485, 0.456, 0.406], now [0.5, 0.5, 0.5]; "
         "optim.lr was 0.1, now 0.2; trainer.precision was 32-true, now bf16-mixed; "
         "may change: trainer.devices, trainer.num_nodes, trainer.accumulate, trainer.max_epochs, "
-        "data.workers, data.on_corrupt, data.max_pixels, logging.*, checkpoint.*; run.name=NAME starts "
-        "another run"
+        "data.workers, data.on_corrupt, data.max_pixels, logging.*, checkpoint.*; run.name=NAME "
+        "starts another run"
     )
     assert "run.seed was 0, now 1" in refusal_of_seed(run)
 
