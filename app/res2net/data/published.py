@@ -60,7 +60,8 @@ def fetch(name: str, root: Path, *, archive: Path | None = None, progress: bool 
         raise InputError(f"{root}: a file stands there; choose another folder with --root")
     fetch_one = _fetch_imagenette if name in _IMAGENETTE else _fetch_cifar
     try:
-        return fetch_one(name, root, archive, progress)
+        with new_folder(root if fetch_one is _fetch_cifar else root.parent):
+            return fetch_one(name, root, archive, progress)
     except WorkError as error:
         raise WorkError(
             f"{error}; without network, fetch the file elsewhere and give it with --archive FILE"
@@ -99,8 +100,7 @@ def _fetch_imagenette(name: str, root: Path, archive: Path | None, progress: boo
     if archive is not None:
         if (found := file_hash(archive, "md5")) != md5:
             raise InputError(f"{archive}: its md5 is {found}, expected {md5} as of {file}")
-        with new_folder(root.parent):
-            _unpack(archive, root, progress)
+        _unpack(archive, root, progress)
         return Fetched(root, was_there=False)
     try:
         fetched = download(

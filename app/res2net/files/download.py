@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.error import HTTPError, URLError
 
 from res2net.errors import InputError, WorkError
-from res2net.files.atomic import StrPath, new_folder, sync_directory
+from res2net.files.atomic import StrPath, sync_directory
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -66,7 +66,8 @@ def download(
     part = target.with_name(target.name + ".part")
     try:
         if not target.exists():
-            with new_folder(target.parent), _only_writer(part, announce=progress):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _only_writer(part, announce=progress):
                 if not target.exists():  # another process may have fetched it meanwhile
                     _fetch(url, part, target.name, progress)
                     _place(url, part, target, digest, algorithm)
@@ -116,13 +117,21 @@ def _only_writer(part: Path, *, announce: bool) -> Iterator[None]:
                         print(f"waiting for the process that fetches {part}", file=sys.stderr)
                     fcntl.flock(held, fcntl.LOCK_EX)
             # The process before us may have renamed or removed what we opened.
-            if part.exists() and os.path.samestat(part.stat(), os.fstat(held.fileno())):
+            if _is_at(part, held.fileno()):
                 try:
                     yield
                 finally:
                     if part.exists() and part.stat().st_size == 0:
                         part.unlink()
                 return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one that has this name now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _fetch(url: str, part: Path, name: str, progress: bool) -> None:
