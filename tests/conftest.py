@@ -1,6 +1,7 @@
 """The command as a user starts it."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from runs import COMMAND, Run
 # Tests run side by side, and OpenMP's threads spin while they wait: one each is faster. Nothing has
 # imported torch yet, and the commands that tests start inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A shell that starts the tests in the background has Ctrl-C ignored, by all that they start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
