@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import timm.data
 
 from res2net import imagenet
 from res2net.data.sources.folder import FolderSource, open_folder
@@ -365,8 +366,7 @@ def source_of(tmp_path: Path, numbers: list[int], class_names: tuple[str, ...]) 
 
 
 def test_real_labels_as_published(tmp_path: Path) -> None:
-    data = pytest.importorskip("timm.data")
-    published = Path(data.__file__).parent / "_info" / "imagenet_real_labels.json"
+    published = Path(timm.data.__file__).parent / "_info" / "imagenet_real_labels.json"
     real = json.loads(published.read_text())
     source = source_of(tmp_path, [1, 2, 3, 50_000], WNIDS)
     labels = read_real_labels(str(published), source)
