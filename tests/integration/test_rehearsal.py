@@ -35,6 +35,8 @@ def test_a_rate_is_found_on_the_digits(
     overrides.append("trainer.accumulate=2")
     done = command("train", "quickstart", *overrides, "--find-lr", "found.png", "--json")
     told = json.loads(done.stdout)
+    assert "trying learning rates from 1e-06 to 10" in done.stderr
+    assert "Finding best initial lr" not in done.stderr  # Lightning's bar, in what is no terminal
     # far from the noise of the first steps, and from where AdamW diverges
     assert 3e-3 < told["suggestion"] < 0.1
     assert told["optim.lr"] == pytest.approx(told["suggestion"] / 2)

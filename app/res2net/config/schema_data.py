@@ -12,6 +12,10 @@ class DataConfig:
     """Where the images come from; `shards`: what `res2net data shard` made of any of them."""
     root: str = ""
     """Folder of the data set. Empty: data/<source>."""
+    stage_to: str = ""
+    """`shards`: a folder on a disk of the node itself, to which they are copied before training,
+    once a node, and from which they are read. Variables such as $TMPDIR are filled in on the node
+    (write '$TMPDIR' in quotes, for the shell fills in its own). Empty: read where they lie."""
     train_dir: str = ""
     """`folder`: below root, one folder of images a class. Empty: train/ where it exists, else root
     itself."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from res2net.data.order import EvalOrder, TrainOrder
 from res2net.data.sources.source import Source
 from res2net.errors import InputError
 from res2net.files.names import printable
+from res2net.files.runs import say
 from res2net.preprocessing import Preprocessing
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -281,7 +281,7 @@ class ImageDataModule(L.LightningDataModule):
 
 def _say_left_out(name: str, why: str) -> None:
     # from the rank that met it: the others do not know
-    print(printable(f"left out: {name} {why}"), file=sys.stderr, flush=True)
+    say(printable(f"left out: {name} {why}"), every_rank=True)
 
 
 def _mix(*numbers: int) -> int:

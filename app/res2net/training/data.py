@@ -9,8 +9,10 @@ from res2net.config.schema_data import AugmentConfig, DataConfig
 from res2net.data.augmentation import Augmentation
 from res2net.data.datamodule import ImageDataModule
 from res2net.data.sources.opening import open_sources
+from res2net.data.sources.shards import ShardSource
 from res2net.data.sources.source import Source
 from res2net.data.sources.split import stratified_split
+from res2net.data.staging import Staging, plan_staging
 from res2net.errors import InputError
 from res2net.preprocessing import Preprocessing
 from res2net.training.plan import Plan
@@ -37,6 +39,34 @@ def open_data(
             raise InputError(f"data.subset={data.subset}: {error}") from error
         train = train.subset(kept)
     return train, val
+
+
+IN_MEMORY = ("cifar10", "cifar100", "digits")
+"""Data sets that are read once, at the start, whole."""
+
+
+def stage_data(
+    data: DataConfig, train: Source, val: Source, *, here: bool = True
+) -> tuple[Staging | None, Source, Source]:
+    """What `data.stage_to` asks to be copied, and the sources that will read the copies.
+
+    Args:
+        here: whether training runs on this machine; if not, it is only checked that it can be.
+
+    Raises InputError: see `plan_staging`; also folders, whose many files take longer to copy than
+    an epoch to read.
+    """
+    if data.stage_to and data.source == "folder":
+        raise InputError(
+            f"data.stage_to={data.stage_to}: copies shards, not folders of many files; "
+            "`res2net data shard` makes shards of them, for data.source=shards"
+        )
+    if not data.stage_to or data.source in IN_MEMORY or not here:
+        return None, train, val
+    assert isinstance(train, ShardSource)
+    assert isinstance(val, ShardSource)
+    staging, (train, val) = plan_staging(data.stage_to, train, val)
+    return staging, train, val
 
 
 def check_global_batch(data: DataConfig, train: Source) -> None:

@@ -13,12 +13,13 @@ from res2net.config.load import to_dict
 from res2net.config.schema import Config
 from res2net.data.datamodule import ImageDataModule
 from res2net.data.sources.source import Source
+from res2net.data.staging import Staging
 from res2net.errors import InputError, Problems
 from res2net.files.runs import identity
 from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import find_variant
 from res2net.training.classifier import Distillation, ImageClassifier, Learning
-from res2net.training.data import build_data, check_global_batch, open_data
+from res2net.training.data import build_data, check_global_batch, open_data, stage_data
 from res2net.training.loss.distillation import open_teacher
 from res2net.training.loss.losses import Loss
 from res2net.training.loss.mixing import build_mixing
@@ -52,20 +53,23 @@ def build_parts(
     *,
     fresh: bool = True,
     kind: type[ImageClassifier] = ImageClassifier,
+    stage: bool = True,
 ) -> Parts:
     """Open the data, build the network and what it learns with.
 
     Args:
         fresh: whether the weights that the configuration names are read; a resumed run has its own.
         kind: of LightningModule.
+        stage: whether shards are copied to `data.stage_to`, once all else is found right.
 
     Raises:
         InputError: something in the configuration or the data cannot be used.
+        WorkError: copying the data failed on the way.
     """
     problems = Problems()
     problems.attempt(lambda: _check_balance(config))
     problems.attempt(lambda: check_schedule(config.schedule, max_epochs=config.trainer.max_epochs))
-    opened = problems.attempt(lambda: _open(config))
+    opened = problems.attempt(lambda: _open(config, stage))
     found = problems.attempt(lambda: find_variant(config.model.name))
     weights = None
     if found is not None and config.model.weights and fresh:
@@ -75,7 +79,7 @@ def build_parts(
         )
     problems.tell()
     assert opened is not None and found is not None
-    (train, val, names), variant = opened, found.name
+    (train, val, names, staging), variant = opened, found.name
     messages = remarks(config)
     torch.manual_seed(config.run.seed)  # the initialisation; every rank draws the same
     model = create_model(
@@ -134,6 +138,8 @@ def build_parts(
         average=average,
         channels_last=config.trainer.channels_last,
     )
+    if staging is not None:
+        staging.copy()  # may take long: nothing is refused after it
     return Parts(train, val, data, classifier, names, average, tuple(messages))
 
 
@@ -145,10 +151,12 @@ def _check_balance(config: Config) -> None:
         )
 
 
-def _open(config: Config) -> tuple[Source, Source, tuple[str, ...]]:
-    """Images for training and validation, and the names of the outputs."""
+def _open(config: Config, stage: bool) -> tuple[Source, Source, tuple[str, ...], Staging | None]:
+    """Images for training and validation, names of the outputs, and what is to be copied first."""
     train, val = open_data(config.data)
-    return train, val, output_names(config, train)
+    names = output_names(config, train)
+    staging, train, val = stage_data(config.data, train, val, here=stage)
+    return train, val, names, staging
 
 
 def output_names(config: Config, source: Source) -> tuple[str, ...]:

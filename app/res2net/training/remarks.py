@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from res2net.config.schema import Config
+from res2net.training.data import IN_MEMORY
 
 
 def remarks(config: Config) -> list[str]:
@@ -16,6 +17,7 @@ def _without_effect(config: Config) -> list[str]:
     sgd, adam = optim.name in ("sgd", "muon"), optim.name in ("adamw", "lamb")
     # key, the condition under which it counts, what that takes
     conditions = [
+        ("data.stage_to", config.data.source not in IN_MEMORY, "shards: the rest is read but once"),
         ("augment.mix_probability", mixes, "augment.mixup or augment.cutmix"),
         ("augment.cutmix_share", augment.mixup and augment.cutmix, "both mixup and cutmix"),
         ("augment.policy_ops", augment.policy == "rand_augment", "augment.policy=rand_augment"),

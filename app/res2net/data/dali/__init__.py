@@ -1,4 +1,4 @@
-"""Everything that imports DALI, but for `cluster/doctor.py`, which asks for its version."""
+"""Everything that imports DALI."""
 
 import os
 

@@ -14,7 +14,6 @@ import io
 import json
 import mmap
 import os
-import sys
 import tarfile
 import zlib
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from res2net.data.sources.mapped import MappedFiles
 from res2net.data.sources.scan import first_few
 from res2net.data.sources.split import stratified_split
 from res2net.errors import InputError
@@ -74,7 +74,7 @@ class ShardSource:
     """int64 (count,); as the index has them a view of its memory map."""
     _records: np.ndarray = field(repr=False)
     """RECORD (count,)."""
-    _files: _MappedFiles = field(repr=False)
+    _files: MappedFiles = field(repr=False)
     holds: ClassVar[Literal["files"]] = "files"
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class ShardSource:
         record = self._records[index]
         start, end = int(record["offset"]) - int(record["header"]), int(record["offset"])
         header = io.BytesIO(self._files[int(record["shard"])][start:end])
-        path = self._files.paths[int(record["shard"])]
+        path = self._files.shown[int(record["shard"])]
         try:
             with tarfile.TarFile(fileobj=header) as headers:
                 member = headers.next()
@@ -120,47 +120,18 @@ class ShardSource:
         """The images of `indices` (count,), in that order."""
         return replace(self, labels=self.labels[indices], _records=self._records[indices])
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the tar files that its images lie in."""
+        return tuple(self._files.paths[number] for number in np.unique(self._records["shard"]))
 
-class _MappedFiles:
-    """Memory maps of files, each made when first asked for, in this process."""
+    def moved(self, folder: str) -> ShardSource:
+        """The same images, to be read from copies of its tar files in `folder`.
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self.paths = tuple(paths)
-        self._maps: dict[int, mmap.mmap] = {}
-        self._capacity = _most_maps()
-
-    def __getitem__(self, number: int) -> mmap.mmap:
-        mapped = self._maps.get(number)
-        if mapped is None:
-            mapped = _map(self.paths[number])
-            if len(self._maps) >= self._capacity:
-                # The oldest; arrays that are views of it keep it open until they are gone.
-                self._maps.pop(next(iter(self._maps)), None)
-            self._maps[number] = mapped
-        return mapped
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _MappedFiles, (self.paths,)
-
-
-def _map(path: str) -> mmap.mmap:
-    try:
-        with open(path, "rb") as file:
-            if sys.version_info >= (3, 13):
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, trackfd=False)
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _most_maps() -> int:
-    """How many maps to keep: before Python 3.13 each holds a file descriptor, of usually 1,024."""
-    if sys.version_info >= (3, 13) or sys.platform == "win32":
-        return sys.maxsize
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if limit == resource.RLIM_INFINITY else max(1, limit // 2)
+        What they are called stays: messages name the originals.
+        """
+        copies = [os.path.join(folder, os.path.basename(path)) for path in self._files.paths]
+        return replace(self, _files=MappedFiles(copies, shown=self._files.shown))
 
 
 def open_shards(
@@ -220,7 +191,7 @@ def open_shard_split(
                 "write it anew with `res2net data shard`"
             )
         records = _open_index(root, stated["index"], stated["images"])
-        files = _MappedFiles([os.path.join(root, shard["file"]) for shard in stated["shards"]])
+        files = MappedFiles([os.path.join(root, shard["file"]) for shard in stated["shards"]])
     except (KeyError, TypeError) as error:
         raise InputError(f"{root}/{DESCRIPTION}: damaged (split {split}: {error!r})") from error
     labels: np.ndarray = records["label"]

@@ -121,7 +121,7 @@ def dry_run(config: Config, *, devices: int | None, num_nodes: int | None) -> Dr
     parts = None
     if plan is not None:
         tried = _tried(config, plan, asked)
-        parts = attempt(lambda: build_parts(tried, plan, kind=_Measured))
+        parts = attempt(lambda: build_parts(tried, plan, kind=_Measured, stage=False))
         if parts is not None:
             train = parts.train
             attempt(lambda: output_names(config, train))  # the whole batch

@@ -7,6 +7,7 @@ step to step; where the loss falls fastest is a good peak.
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,12 @@ class _Searched(ImageClassifier):
         self.mean_losses: list[float] = []
         """Over all ranks."""
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if not (is_rank_zero() and sys.stderr.isatty()):
+            # by itself Lightning's search draws its bar into logs too, and once for each rank
+            self.trainer.callbacks[0].progress_bar_refresh_rate = 0  # type: ignore[attr-defined]
+
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
         outputs = super().training_step(batch, batch_idx)
         self.losses.append(outputs["loss"].detach())
@@ -103,11 +110,12 @@ def find_lr(config: Config, picture: Path | None = None) -> LrSearch:
     plan.batch_size(config)
     if plan.num_nodes > 1:  # its temporary checkpoint is read by every rank
         raise InputError(f"--find-lr: on one machine, not on trainer.num_nodes={plan.num_nodes}")
-    parts = build_parts(config, plan, kind=_Searched)
+    parts = build_parts(config, plan, kind=_Searched, stage=False)
     for message in parts.messages:
         say(message)
     classifier = parts.classifier
     assert isinstance(classifier, _Searched)
+    say(f"trying learning rates from {LOWEST:g} to {HIGHEST:g}, one a step, {STEPS} steps at most")
     with tempfile.TemporaryDirectory() as directory:
         trainer = training_trainer(
             config,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from res2net.data.sharding.writer import write_shards
-from res2net.data.sources import shards
+from res2net.data.sources import mapped, shards
 from res2net.data.sources.folder import FolderSource
 from res2net.data.sources.opening import open_sources
 from res2net.data.sources.shards import (
@@ -131,7 +131,7 @@ def test_subsets_and_copies_in_other_processes(root: Path) -> None:
 
 
 def test_few_maps_are_kept_where_files_are_few(root: Path, monkeypatch) -> None:
-    monkeypatch.setattr(shards, "_most_maps", lambda: 1)
+    monkeypatch.setattr(mapped, "_most_maps", lambda: 1)
     source, _ = open_shards(str(root))
     backward = np.arange(len(source))[::-1]
     views = source.read(backward)
