@@ -50,6 +50,11 @@ class Cluster:
         command = ["sbatch", "--parsable", *options, str(SBATCH_SCRIPT), *arguments]
         return int(self.call(*command, cwd=folder))
 
+    def submit_command(self, folder: Path, *options: str, command: str) -> int:
+        """Submit one command, which srun starts once for each task; returns the job's number."""
+        wrap = f'--wrap=. "$VENV/bin/activate"; exec srun {command}'
+        return int(self.call("sbatch", "--parsable", *options, wrap, cwd=folder))
+
     def describe(self, number: int) -> dict[str, str]:
         """What SLURM knows of a job: JobState, ExitCode, StdOut, NodeList, Restarts, ..."""
         shown = self.call("scontrol", "--oneliner", "show", "job", str(number))

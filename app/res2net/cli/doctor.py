@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from socket import gethostname
 from typing import TYPE_CHECKING
 
 from res2net.cluster.doctor import examine
+from res2net.files.runs import global_rank, is_rank_zero, say
 
 if TYPE_CHECKING:
     from res2net.cluster.doctor import Check
@@ -18,10 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """1 if a check failed, else 0."""
+    """1 if a check failed, on whichever rank, else 0."""
     if sys.stderr.isatty():
-        print("looking at this machine; this takes some seconds", file=sys.stderr)
+        say("looking at this machine; this takes some seconds")
     checks = list(examine())
+    if not is_rank_zero():
+        host = os.environ.get("SLURMD_NODENAME") or gethostname()
+        # what rank 0 could not be told
+        for check in checks:
+            what = f"{check.name}: {check.value}; {check.advice}"
+            print(f"rank {global_rank()} ({host}): {what}", file=sys.stderr)
+        return 1 if checks else 0
     if arguments.json:
         print(json.dumps({"checks": [asdict(check) for check in checks]}, indent=2))
     else:

@@ -9,15 +9,19 @@ import pytest
 import torch
 
 from res2net.cli.main import main
-from res2net.cluster import doctor
 from res2net.cluster.doctor import Check, examine
+from res2net.cluster.doctor.accounts import wandb_login
+from res2net.cluster.doctor.decoding import decode
+from res2net.cluster.doctor.devices import cuda, driver
+from res2net.cluster.doctor.resources import cores, disk, memory
+from res2net.cluster.doctor.slurm import slurm
 
 
 @pytest.fixture(autouse=True)
 def plain_machine(tmp_path, monkeypatch):
     """Nothing of the user's or the cluster's: an own home, folder and PATH, no job."""
     for name in os.environ:
-        if name.startswith(("SLURM_", "WANDB_")) or name == "NETRC":
+        if name.startswith(("SLURM_", "WANDB_", "MASTER_")) or name == "NETRC":
             monkeypatch.delenv(name)
     for name in ("home", "work", "bin"):
         (tmp_path / name).mkdir()
@@ -124,7 +128,7 @@ def test_without_packaging_or_rich_there_is_still_an_answer(monkeypatch, capsys)
 
 
 def test_the_project_is_not_installed(monkeypatch):
-    monkeypatch.setattr(doctor, "DISTRIBUTION", "no-such-distribution")
+    monkeypatch.setattr("res2net.cluster.doctor.packages.DISTRIBUTION", "no-such-distribution")
     checks = {check.name: check for check in examine()}
     assert checks["res2net"].status == checks["packages"].status == "fail"
     assert "pip install -e ." in checks["res2net"].advice
@@ -136,16 +140,16 @@ def test_the_project_is_not_installed(monkeypatch):
 
 def test_driver(tmp_path, monkeypatch):
     command(tmp_path, monkeypatch, "nvidia-smi", "echo 580.95.05; echo 580.95.05")
-    assert only(doctor._driver()) == Check("driver", "ok", "580.95.05")
+    assert only(driver()) == Check("driver", "ok", "580.95.05")
     command(tmp_path, monkeypatch, "nvidia-smi", "echo NVIDIA-SMI has failed; exit 9")
-    check = only(doctor._driver())
+    check = only(driver())
     assert (check.status, check.value) == ("warn", "NVIDIA-SMI has failed")
 
 
 def test_a_driver_without_a_device_for_pytorch(tmp_path, monkeypatch):
     command(tmp_path, monkeypatch, "nvidia-smi", "")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    check = only(doctor._cuda())
+    check = only(cuda())
     assert check.status == "warn"
     assert "finds no device it can use" in check.value
     assert "CUDA_VISIBLE_DEVICES" in check.advice
@@ -165,20 +169,20 @@ def test_cuda_device():
 def test_cores(monkeypatch, usable, present, status):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(usable)))
     monkeypatch.setattr(os, "cpu_count", lambda: present)
-    check = only(doctor._cores())
+    check = only(cores())
     assert (check.status, check.value) == (status, f"{usable} of {present} may be used")
 
 
 def test_little_memory_and_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "LITTLE_MEMORY", 2**60)
-    monkeypatch.setattr(doctor, "LITTLE_DISK", 2**60)
-    assert only(doctor._memory()).status == "warn"
-    assert only(doctor._disk(tmp_path)).status == "warn"
+    monkeypatch.setattr("res2net.cluster.doctor.resources.LITTLE_MEMORY", 2**60)
+    monkeypatch.setattr("res2net.cluster.doctor.resources.LITTLE_DISK", 2**60)
+    assert only(memory()).status == "warn"
+    assert only(disk(tmp_path)).status == "warn"
 
 
 def test_a_folder_for_runs_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    check = only(doctor._disk(tmp_path / "file" / "runs"))
+    check = only(disk(tmp_path / "file" / "runs"))
     assert check.status == "fail"
     assert "run.dir=PATH" in check.advice
 
@@ -192,7 +196,7 @@ def test_a_decoder_that_gives_wrong_pixels(monkeypatch):
             return torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1)
 
     monkeypatch.setattr(import_module("res2net.data.dali.stream"), "Stream", Black)
-    check = only(doctor._decode(None))
+    check = only(decode(None))
     assert check.status == "fail"
     assert "[0, 0, 0] instead of [200, 120, 40]" in check.value
 
@@ -201,22 +205,22 @@ def test_a_decoder_that_gives_wrong_pixels(monkeypatch):
 
 
 def test_wandb_login(tmp_path, monkeypatch):
-    assert only(doctor._wandb_login()).status == "warn"
+    assert only(wandb_login()).status == "warn"
     file = tmp_path / "home" / ".netrc"
     file.write_text("machine api.wandb.ai login user password secret\n")
-    check = only(doctor._wandb_login())
+    check = only(wandb_login())
     assert (check.status, check.value) == ("ok", f"api.wandb.ai, by {file}")
 
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080")
-    assert only(doctor._wandb_login()).value == "not logged in to wandb.example.org:8080"
+    assert only(wandb_login()).value == "not logged in to wandb.example.org:8080"
     monkeypatch.setenv("WANDB_API_KEY", "secret")
-    check = only(doctor._wandb_login())
+    check = only(wandb_login())
     assert (check.status, check.value) == ("ok", "wandb.example.org:8080, by WANDB_API_KEY")
 
 
 def test_a_malformed_netrc_is_not_quoted(tmp_path):
     (tmp_path / "home" / ".netrc").write_text("secret\n")
-    check = only(doctor._wandb_login())
+    check = only(wandb_login())
     assert check.status == "warn"
     assert "malformed" in check.value
     assert "secret" not in check.value + check.advice
@@ -224,16 +228,16 @@ def test_a_malformed_netrc_is_not_quoted(tmp_path):
 
 def test_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert only(doctor._slurm()) == Check("slurm", "ok", "not in a job; no sbatch")
+    assert only(slurm()) == Check("slurm", "ok", "not in a job; no sbatch")
     command(tmp_path, monkeypatch, "sbatch", "")
-    assert str(tmp_path / "bin" / "sbatch") in only(doctor._slurm()).value
+    assert str(tmp_path / "bin" / "sbatch") in only(slurm()).value
 
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("SLURM_JOB_NAME", "train")
-    assert "no scontrol" in only(doctor._slurm()).advice
+    assert "no scontrol" in only(slurm()).advice
     command(tmp_path, monkeypatch, "scontrol", "")
-    assert only(doctor._slurm()) == Check("slurm", "ok", "in job 17 (train)")
+    assert only(slurm()) == Check("slurm", "ok", "in job 17 (train)")
     monkeypatch.setenv("SLURM_JOB_NAME", "bash")
-    check = only(doctor._slurm())
+    check = only(slurm())
     assert check.status == "warn"
     assert "--job-name" in check.advice
