@@ -10,7 +10,7 @@ from typing import Any
 
 from res2net.errors import InputError
 from res2net.files.atomic import new_file
-from res2net.files.run_facts import RunFacts, differing, read_run
+from res2net.files.run_facts import RunFacts, differing, of_the_loss, read_run
 
 NONE = "-"
 
@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     if out:
         from res2net.plots.comparison import draw_comparison
 
-        draw_comparison({name: run.metrics for name, run in zip(names, runs, strict=True)}, out)
+        metrics = {name: run.metrics for name, run in zip(names, runs, strict=True)}
+        draw_comparison(metrics, out, losses_differ_by=of_the_loss(differences))
     if arguments.json:
         rows = [run.row() for run in runs]
         picture = str(out) if out else None

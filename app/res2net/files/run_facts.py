@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,6 +14,7 @@ from res2net.files.metrics import Metrics, read_metrics
 from res2net.files.runs import RunDirectory
 
 _OF_THE_PLACE = ("run.name", "run.dir", "run.resume")
+_OF_THE_LOSS = ("loss.", "augment.mix", "augment.cutmix")
 
 
 @dataclass(frozen=True)
@@ -92,3 +93,8 @@ def differing(runs: Sequence[RunFacts]) -> dict[str, list[Any]]:
         for key, found in values.items()
         if key not in _OF_THE_PLACE and any(value != found[0] for value in found)
     }
+
+
+def of_the_loss(keys: Iterable[str]) -> list[str]:
+    """Those of the settings that say what is minimised: the function or its targets."""
+    return [key for key in keys if key.startswith(_OF_THE_LOSS)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from res2net.files.metrics import read_metrics
+from res2net.files.metrics import Points, read_metrics
 from res2net.plots.figure import (
     BLUE,
     GREEN,
@@ -19,6 +20,12 @@ from res2net.plots.figure import (
     new_figure,
     save,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FEW = 3
+"""Values that are no curve yet: each is written beside its marker."""
 
 _ACCURACIES = (
     ("train", "epoch_top1", "train", BLUE),
@@ -57,12 +64,36 @@ def draw_curves(metrics_csv: Path, picture: Path) -> None:
         accuracy.set_ylim(0, 100)
     heading(accuracy, "Top-1 in %")
 
-    line(rate, curves["train", "lr"], "", INK)
-    heading(rate, "Learning rate")
-    rate.set_ylim(bottom=0)
+    rates = curves["train", "lr"]
+    line(rate, rates, "", INK)
+    heading(rate, f"Learning rate{_how_few(rates)}")
+    rate.set_ylim(0, 1.2 * max([0.0, *(y for _, y in rates)]) or 1)
+    if len(rates) <= _FEW:
+        for x, y in rates:
+            _name_value(rate, x, y)
 
     for axes in (loss, accuracy, rate):
         finish_axes(axes, unit=metrics.unit, end=metrics.end)
         legend_above(axes, columns=4 if len(ends) == 4 and axes is accuracy else 3)
     label_ends(accuracy, ends)
     save(figure, picture)
+
+
+def _how_few(points: Points) -> str:
+    """Why there is no curve: rows come every so many steps."""
+    if len(points) > _FEW:
+        return ""
+    return f" ({('no value', 'one value', 'two values', 'three values')[len(points)]} logged)"
+
+
+def _name_value(axes: Axes, x: float, y: float) -> None:
+    axes.annotate(
+        f"{y:.3g}",
+        xy=(x, y),
+        xytext=(0, 7),
+        textcoords="offset points",
+        ha="center",
+        fontsize=9,
+        color=INK,
+        bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"},  # over the line
+    )

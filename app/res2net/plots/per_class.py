@@ -67,12 +67,16 @@ def draw_per_class(
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
+                # the line of the mean is not drawn through a number
+                bbox={"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none"},
             )
         axes.axvline(mean, color=FAINT, lw=0.9, ls="--")
         axes.set_xlim(0, 108)
         axes.set_xticks(range(0, 101, 20))
         axes.set_ylim(len(members) - 0.5, -0.5)
-        axes.set_xlabel(f"% of the class's images (their number in brackets); all: {mean:.1f}")
+        axes.set_xlabel(
+            f"% of the class's images (their number in brackets); dashed: all, {mean:.1f}"
+        )
         axes.tick_params(axis="y", length=0)
         heading(axes, text, legend=False)
         plain_axes(axes)

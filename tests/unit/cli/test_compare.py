@@ -100,6 +100,36 @@ def test_json_has_fractions_and_the_same_settings(
     assert Image.open("both.png").format == "PNG"
 
 
+@pytest.mark.parametrize(
+    ("key", "differs"),
+    [
+        ("loss.name", True),
+        ("loss.label_smoothing", True),
+        ("loss.teacher", True),
+        ("augment.mixup", True),
+        ("augment.cutmix_share", True),
+        ("augment.mix_probability", True),
+        ("augment.erase", False),
+        ("optim.lr", False),
+    ],
+)
+def test_what_makes_training_losses_differ_in_kind(
+    make: Make, monkeypatch: pytest.MonkeyPatch, key: str, differs: bool
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "res2net.plots.comparison.draw_comparison", lambda runs, path, **more: asked.update(more)
+    )
+    group, leaf = key.split(".")
+    for name, value in (("a", 1), ("b", 2)):
+        path = make(name) / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        config.setdefault(group, {})[leaf] = value
+        path.write_text(yaml.safe_dump(config))
+    assert main(["compare", "a", "b", "--out", "both.png"]) == 0
+    assert asked == {"losses_differ_by": [key] if differs else []}
+
+
 def test_a_run_that_has_hardly_begun(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     make("new", epochs=0)
     make("elsewhere/new", epochs=0)

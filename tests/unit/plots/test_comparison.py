@@ -3,17 +3,28 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from metrics_rows import write_metrics
 from res2net.files.metrics import Metrics, read_metrics
+from res2net.plots import comparison
 from res2net.plots.comparison import draw_comparison
 
 BLUE, VERMILLION = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
 
 
-def run(folder: Path, epochs: float) -> Metrics:
-    return read_metrics(write_metrics(folder / f"{epochs}.csv", epochs=epochs, steps=200))
+def run(folder: Path, epochs: float, *, ema: bool = False) -> Metrics:
+    return read_metrics(write_metrics(folder / f"{epochs}.csv", epochs=epochs, steps=200, ema=ema))
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Those that are drawn, instead of their files."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(comparison, "save", lambda figure, path: kept.append(figure))
+    return kept
 
 
 def columns(path: Path, color: tuple[int, int, int]) -> np.ndarray:
@@ -46,3 +57,43 @@ def test_many_runs_with_long_names(tmp_path: Path) -> None:
     same = run(tmp_path, 2)
     draw_comparison({f"{n} {'long ' * 30}": same for n in range(12)}, tmp_path / "many.png")
     assert Image.open(tmp_path / "many.png").width == 1200
+
+
+@pytest.mark.parametrize(
+    ("keys", "split", "key", "title"),
+    [
+        ([], "train", "epoch_loss", "Training loss"),
+        (["loss.name", "augment.mixup"], "val", "loss", "Validation loss (cross-entropy)"),
+    ],
+)
+def test_training_losses_of_different_kinds_are_not_drawn(
+    tmp_path: Path, figures: list[Figure], keys: list[str], split: str, key: str, title: str
+) -> None:
+    runs = {"a": run(tmp_path, 4), "b": run(tmp_path, 3)}
+    draw_comparison(runs, Path("never.png"), losses_differ_by=keys)
+    loss, _ = figures[0].axes
+    assert loss.get_title(loc="left") == title
+    drawn = [list(zip(*drawn.get_data(), strict=True)) for drawn in loss.lines]
+    assert drawn == [one.curves[split, key] for one in runs.values()]
+    why = "the training losses differ in kind: loss.name, augment.mixup"
+    assert [text.get_text() for text in loss.texts] == ([why] if keys else [])
+
+
+def test_averages_are_dashed_in_the_colour_of_their_run(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    draw_comparison({"a": run(tmp_path, 4), "b": run(tmp_path, 3, ema=True)}, Path("never.png"))
+    draw_comparison({"a": run(tmp_path, 4), "b": run(tmp_path, 3)}, Path("never.png"))
+    found = []
+    for figure in figures:
+        (legend,) = figure.legends
+        lines = [line for line in figure.axes[1].lines if line.get_gid() != "key"]
+        labels = [text.get_text() for text in legend.get_texts()]
+        dashed = [line for line in lines if line.get_linestyle() == "--"]
+        found.append((labels, [line.get_color() for line in dashed], dashed))
+    with_average, without = found
+    assert without == (["a", "b"], [], [])
+    labels, colors, (dashed,) = with_average
+    assert labels == ["a", "b", "averaged weights"]
+    assert colors == ["#D55E00"]
+    assert list(np.asarray(dashed.get_ydata())) == pytest.approx([80 / 3, 160 / 3, 80])

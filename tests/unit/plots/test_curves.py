@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from metrics_rows import write_metrics
 from res2net.callbacks.metrics_csv import HEADER
+from res2net.plots import curves
 from res2net.plots.curves import draw_curves
 
 BLUE, VERMILLION, GREEN = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
@@ -65,3 +67,32 @@ def test_the_average_has_a_curve_where_it_was_validated(tmp_path: Path) -> None:
         found.append((drawn(tmp_path / "curves.png") == GREEN).all(axis=2).sum())
     assert found[0] == 0
     assert found[1] > 300
+
+
+@pytest.mark.parametrize(
+    ("steps", "heading", "values"),
+    [
+        (9, "Learning rate (no value logged)", []),
+        (19, "Learning rate (one value logged)", ["0.0474"]),
+        (30, "Learning rate (three values logged)", ["0.0667", "0.0333", "0"]),
+        (40, "Learning rate", []),
+    ],
+)
+def test_few_learning_rates_are_written_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    heading: str,
+    values: list[str],
+) -> None:
+    kept: list[Figure] = []
+    monkeypatch.setattr(curves, "save", lambda figure, path: kept.append(figure))
+    draw_curves(write_metrics(tmp_path / "metrics.csv", epochs=1, steps=steps), Path("never.png"))
+    rate = kept[0].axes[2]
+    assert rate.get_title(loc="left") == heading
+    assert [text.get_text() for text in rate.texts] == values
+    for line in rate.lines:
+        assert line.get_marker() == "o"
+        # on an axis from 0, below its top: there is room for the value
+        assert rate.get_ylim()[1] > 1.1 * max(np.asarray(line.get_ydata()))
+    assert rate.get_ylim()[0] == 0
