@@ -3,10 +3,12 @@
 import os
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from disks import SmallDisk
 from runs import COMMAND, Run
 
 # Tests run side by side, and OpenMP's threads spin while they wait: one each is faster. Nothing has
@@ -43,3 +45,17 @@ def command(tmp_path: Path, environment: dict[str, str]) -> Run:
         return done
 
     return run
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[float], SmallDisk]]:
+    """Mounts a disk of so many megabytes, as often as it is called; all go with the test."""
+    disks: list[SmallDisk] = []
+
+    def mount(megabytes: float) -> SmallDisk:
+        disks.append(SmallDisk(tmp_path / f"disk-{len(disks)}", megabytes))
+        return disks[-1]
+
+    yield mount
+    for disk in disks:
+        disk.unmount()

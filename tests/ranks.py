@@ -77,7 +77,9 @@ def start(
     return processes
 
 
-def call(target: Callable[..., None], *arguments: object, ranks: int = 2) -> None:
+def call(
+    target: Callable[..., None], *arguments: object, ranks: int = 2, exit_code: int = 0
+) -> None:
     """`target(rank, *arguments)` in a process for each rank, to the end."""
     _ensure_server()
     processes = [_CONTEXT.Process(target=target, args=(n, *arguments)) for n in range(ranks)]
@@ -87,7 +89,7 @@ def call(target: Callable[..., None], *arguments: object, ranks: int = 2) -> Non
     try:
         for process in processes:
             process.join(deadline - time.monotonic())
-            assert process.exitcode == 0
+            assert process.exitcode == exit_code
     finally:
         for process in processes:
             if process.is_alive():

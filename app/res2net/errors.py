@@ -1,6 +1,6 @@
-"""The two ways in which a command ends badly without being a bug.
+"""The ways in which a command ends before its work is done without being a bug.
 
-Both carry one line for people; `cli.main` turns them into exit codes 2 and 1.
+All carry one line for people; `cli.main` turns them into exit codes.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,27 @@ class InputError(ValueError):
 
 
 class WorkError(RuntimeError):
-    """Work failed on the way. The message says what happened, what was kept and what to do next."""
+    """Work failed on the way. The message says what happened, what was kept and what to do next.
+
+    Args:
+        of_all_ranks: every rank raises this, so that one needs to tell.
+    """
+
+    def __init__(self, message: str = "", *, of_all_ranks: bool = False) -> None:
+        super().__init__(message)
+        self.of_all_ranks = of_all_ranks
+
+
+class Stopped(Exception):
+    """A signal asked for it, on all ranks at the same step, and the state is saved.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, message: str, *, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class Problems:

@@ -25,6 +25,7 @@ from res2net.data.datamodule import ImageDataModule
 from res2net.data.order import PADDING, TrainOrder
 from res2net.data.sources.opening import open_sources
 from res2net.errors import WorkError
+from res2net.files.lock import Lock
 from res2net.files.runs import RunDirectory
 from res2net.preprocessing import Preprocessing
 from res2net.training.checkpoint_io import AtomicCheckpointIO
@@ -84,7 +85,10 @@ def fit(nan_at: int) -> str:
     summary = Summary(run, [accuracy], global_batch_size=BATCH)
     metrics = TrainMetrics(every_steps=5, accumulate=1)
     guard = Guard(run, metrics, names=data.names)
-    saver = SaveCheckpoints(run, [accuracy], summary, every_steps=1, every_minutes=0, guard=guard)
+    lock = Lock(run.lock)
+    saver = SaveCheckpoints(
+        run, [accuracy], summary, guard, lock, every_steps=1, every_minutes=0, go_on=False
+    )
     torch.manual_seed(0)
     trainer = L.Trainer(
         accelerator="cpu",

@@ -1,16 +1,13 @@
 """A run that is killed goes on as if it had not been: bit for bit."""
 
 import json
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from ranks import train
 from res2net.cli.main import main
-from runs import COMMAND, Run, differences, heartbeat_step, read_state, rows
+from runs import Run, differences, read_state, rows
 
 SETTINGS = (
     "quickstart",
@@ -63,34 +60,3 @@ def test_killed_twice_equals_never_killed(
     monkeypatch.chdir(tmp_path)
     assert main(["train", *arguments]) == 0
     assert "already complete" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "words"),
-    [
-        (signal.SIGINT, 130, "interrupted at step"),
-        (signal.SIGTERM, 1, "stopped by SIGTERM at step"),
-    ],
-)
-def test_stopped_by_a_signal(
-    tmp_path: Path, environment: dict[str, str], number: int, code: int, words: str
-) -> None:
-    arguments = (*SETTINGS, "trainer.max_epochs=99", "run.name=stopped", "checkpoint.every_steps=1")
-    run = tmp_path / "checkpoints/stopped"
-    process = subprocess.Popen(
-        [COMMAND, "train", *arguments],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 100
-    while heartbeat_step(run) < 5:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    last = err.strip().splitlines()[-1]
-    assert words in last and "run.resume=auto" in last
-    assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"

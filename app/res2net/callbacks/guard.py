@@ -20,6 +20,7 @@ from res2net.errors import WorkError
 from res2net.files.atomic import atomic_write
 from res2net.files.names import printable
 from res2net.files.runs import RunDirectory, say
+from res2net.files.trouble import Trouble
 
 _NEVER = 2**62
 _SHOWN = 3
@@ -125,15 +126,19 @@ class Guard(L.Callback):
         which = firsts.index(first)  # at the same batch the loss was first
         names = self.names(first) if mine[which].item() == first else []
         names = [printable(name) for name in chain.from_iterable(gather(names))]
+        trouble = Trouble(self.run.nonfinite, "only the first names are told")
         if trainer.is_global_zero:
-            with atomic_write(self.run.nonfinite) as stream:
-                # names of files that are no UTF-8 come back as they were
-                text = "".join(f"{name}\n" for name in names)
-                stream.write(text.encode("utf-8", "surrogateescape"))
+            # names of files that are no UTF-8 come back as they were
+            text = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+            with trouble.attempt(), atomic_write(self.run.nonfinite) as stream:
+                stream.write(text)
         what = ("the training loss is", "weights or BN statistics are")[which]
-        raise NotFiniteError(self._message(trainer, what, first, names))
+        listed = "" if trouble.lasts else f", listed in {self.run.nonfinite}"
+        raise NotFiniteError(self._message(trainer, what, first, names, listed))
 
-    def _message(self, trainer: L.Trainer, what: str, first: int, names: list[str]) -> str:
+    def _message(
+        self, trainer: L.Trainer, what: str, first: int, names: list[str], listed: str
+    ) -> str:
         step = first // trainer.accumulate_grad_batches + 1
         shown = ", ".join(names[:_SHOWN])
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -145,8 +150,8 @@ class Guard(L.Callback):
             advice.append("trainer.precision=bf16-mixed instead of 16-mixed")
         return (
             f"{what} not finite: first at step {step}, in steps {self._looked_at + 1} to "
-            f"{max(step, trainer.global_step)}; batch: {shown}{more}, listed in "
-            f"{self.run.nonfinite}; checkpoint: {kept}; try another run with {', or '.join(advice)}"
+            f"{max(step, trainer.global_step)}; batch: {shown}{more}{listed}; "
+            f"checkpoint: {kept}; try another run with {', or '.join(advice)}"
         )
 
 

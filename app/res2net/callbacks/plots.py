@@ -5,7 +5,6 @@ Logs nothing.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import lightning as L
 
+from res2net.files.runs import say
 from res2net.plots.curves import draw_curves
 
 INTERVAL = 30.0
@@ -48,5 +48,4 @@ def not_worth_a_run(failure: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"{failure}: {reason}", file=sys.stderr)
+        say(f"{failure}: {' '.join(str(error).split()) or type(error).__name__}")

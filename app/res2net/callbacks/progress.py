@@ -18,6 +18,7 @@ from rich.text import Text
 
 from res2net.callbacks.accuracy import Accuracy
 from res2net.callbacks.train_metrics import TrainMetrics
+from res2net.files.runs import say
 
 REFRESHES_PER_SECOND = 4
 """Of the bar on a terminal."""
@@ -163,7 +164,7 @@ class Progress(L.Callback):
             _images_per_second(latest),
             self._time_left(now),
         )
-        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
+        say("  ".join(part for part in parts if part))
         self._line_at = now
 
     def _display(self) -> Group:

@@ -12,6 +12,7 @@ import lightning as L
 
 from res2net.callbacks.exact_resume import gather
 from res2net.files.quarantine import write_quarantine
+from res2net.files.trouble import Trouble
 
 
 class Quarantine(L.Callback):
@@ -25,8 +26,10 @@ class Quarantine(L.Callback):
     def __init__(self, met: Callable[[], Mapping[str, str]], path: Path) -> None:
         self.met = met
         self.path = path
+        self._trouble = Trouble(path)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         everyone = {name: why for rank in gather(dict(self.met())) for name, why in rank.items()}
         if everyone and trainer.is_global_zero:
-            write_quarantine(self.path, everyone)
+            with self._trouble.attempt():  # the next validation writes all of them again
+                write_quarantine(self.path, everyone)

@@ -7,14 +7,17 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
 import lightning as L
 
 from res2net.callbacks.accuracy import Accuracy
+from res2net.errors import Stopped, WorkError
 from res2net.files.atomic import atomic_write_json
 from res2net.files.runs import SCHEMA, RunDirectory
+from res2net.files.trouble import Trouble, reason
 
 PACKAGES = ("res2net-lightning", "torch", "torchvision", "lightning", "nvidia-dali-cuda130")
 
@@ -24,7 +27,11 @@ class Summary(L.Callback):
 
     `steps` are those of the state, `steps_executed` also those that a kill undid: the heartbeat
     file keeps their number at every step. `val/...` and `val_ema/...` are of the last epoch, `best`
-    is of the one with the best `val/top1`.
+    is of the one with the best `val/top1`. `steps_per_epoch` is null until the first step;
+    `slurm_job` is the number of the last job, empty outside SLURM.
+
+    Where the disk does not take one of the two files the run goes on, and tries again when it is
+    due the next time.
     """
 
     def __init__(
@@ -37,7 +44,12 @@ class Summary(L.Callback):
         self._started = time.monotonic()
         self._before: dict[str, Any] = {}
         self._executed = 0
-        self._beat: int | None = None
+        self._steps_per_epoch: int | None = None
+        self._running = False
+        """Whether this process writes: rank 0, in a fit."""
+        self._heartbeat: int | None = None
+        self._heart_trouble = Trouble(run.heartbeat)
+        self._trouble = Trouble(run.summary)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -47,10 +59,18 @@ class Summary(L.Callback):
             # empty after a kill before the first step
             executed = self.run.heartbeat.read_text()[:12].strip()
             self._executed = int(executed) if executed.isdigit() else 0
-        self._beat = os.open(self.run.heartbeat, os.O_WRONLY | os.O_CREAT, 0o644)
+        self._running = True
+        with self._heart_trouble.attempt():
+            self._open_heartbeat()
         restarts = self._before["restarts"] + 1 if self._before else 0
         self._before |= {"restarts": restarts, "wall": self._before.get("wall_seconds", 0.0)}
         self.write(trainer, "running")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._running:  # only now are the steps of the state known, and those of an epoch
+            batches = int(trainer.num_training_batches)
+            self._steps_per_epoch = batches // trainer.accumulate_grad_batches
+            self.write(trainer, "running")
 
     def on_train_batch_end(
         self,
@@ -60,13 +80,22 @@ class Summary(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if self._beat is not None and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        if self._running and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self._executed += 1
             line = f"{self._executed:>12} {trainer.global_step:>12} {time.time():.1f}\n"
-            os.pwrite(self._beat, line.encode(), 0)
+            with self._heart_trouble.attempt():
+                try:
+                    os.pwrite(self._open_heartbeat(), line.encode(), 0)
+                except OSError:  # a disk that went and came back may know the file no more
+                    self._close_heartbeat()
+                    raise
 
     def write(self, trainer: L.Trainer, status: str) -> None:
-        """Rank 0 only; `status` is running, completed, interrupted or failed."""
+        """Rank 0 only; `status` is running, completed, interrupted or failed.
+
+        Raises:
+            WorkError: `completed` cannot be written; nothing else of the summary is worth a run.
+        """
         results = {k: v for accuracy in self.accuracies for k, v in accuracy.row.items()}
         stored = {k: v for k, v in self._before.items() if k.startswith(("val/", "val_ema/"))}
         module = trainer.lightning_module
@@ -78,25 +107,47 @@ class Summary(L.Callback):
             "samples_seen": trainer.global_step * self.global_batch_size,
             "steps": trainer.global_step,
             "steps_executed": self._executed,
+            "steps_per_epoch": self._steps_per_epoch or self._before.get("steps_per_epoch"),
             "restarts": self._before["restarts"],
             "wall_seconds": round(self._before["wall"] + time.monotonic() - self._started, 1),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "slurm_job": os.environ.get("SLURM_JOB_ID", ""),
             "versions": {"python": platform.python_version()}
             | {package: version(package) for package in PACKAGES},
         }
-        atomic_write_json(self.run.summary, summary)
+        if status != "completed":
+            with self._trouble.attempt():
+                atomic_write_json(self.run.summary, summary)
+            return
+        try:
+            atomic_write_json(self.run.summary, summary)
+        except OSError as error:
+            raise WorkError(
+                f"trained to the end, but cannot write {self.run.summary}: {reason(error)}; what "
+                "was saved is kept: make room and finish the run with run.resume=auto"
+            ) from error
+
+    def _open_heartbeat(self) -> int:
+        if self._heartbeat is None:
+            self._heartbeat = os.open(self.run.heartbeat, os.O_WRONLY | os.O_CREAT, 0o644)
+        return self._heartbeat
+
+    def _close_heartbeat(self) -> None:
+        heartbeat, self._heartbeat = self._heartbeat, None
+        if heartbeat is not None:
+            with suppress(OSError):  # it says once more what a write said
+                os.close(heartbeat)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        if self._beat is not None:
-            stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
+        if self._running:
+            stopped = isinstance(exception, KeyboardInterrupt | SystemExit | Stopped)
             self.write(trainer, "interrupted" if stopped else "failed")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self._beat is not None:
-            os.close(self._beat)
-            self._beat = None
+        self._running = False
+        self._close_heartbeat()
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -6,10 +6,10 @@ a fit the pictures of the run and the misclassified images, and the best checkpo
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from res2net.callbacks.mistake import MISTAKES, Mistake
 from res2net.errors import InputError
 from res2net.files.atomic import atomic_write_text
-from res2net.files.runs import RunDirectory, is_rank_zero
+from res2net.files.runs import RunDirectory, is_rank_zero, say
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 
@@ -57,7 +57,12 @@ def wandb_logger(
     chosen = resolve_mode(mode)
     if chosen == "disabled":
         return None
-    identifier = _run_id(run)
+    logging.raiseExceptions = False  # a traceback for each line that W&B's own log does not take
+    try:
+        identifier = _run_id(run)
+    except OSError as error:
+        _say(f"does not start, going on without it: {_reason(error)}")
+        return None
     for attempt in ("online", "offline") if chosen == "online" else ("offline",):
         logger = Wandb(
             run, mode=attempt, project=project, identifier=identifier, checkpoint=checkpoint
@@ -179,8 +184,18 @@ class Wandb(WandbLogger):
         except Exception:
             _end_helper()
         if self._wandb_init["mode"] == "offline":
+            if self._lost_something():
+                _say("lacks what a full or read-only disk did not take: metrics.csv has it")
             # every leg of a resumed run has its own folder; synced together they are one run
             _say(f"upload by: wandb sync {shlex.quote(str(self._directory))}/offline-run-*")
+
+    def _lost_something(self) -> bool:
+        """W&B's helper says only in its own log that it wrote no more."""
+        try:
+            log = Path(self.experiment.settings.log_internal).read_text(errors="replace")
+        except OSError:
+            return True
+        return not log or '"msg":"writer: failed' in log
 
 
 def resolve_mode(mode: Mode) -> str:
@@ -265,4 +280,4 @@ def _reason(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"W&B: {text}", file=sys.stderr, flush=True)
+    say(f"W&B: {text}")

@@ -11,6 +11,7 @@ verbs of its own holds `VERBS`, a table of them; `data check` is the file data_c
 
 import argparse
 import difflib
+import errno
 import os
 import signal
 import sys
@@ -19,7 +20,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from res2net.errors import InputError, WorkError
+from res2net import stopping
+from res2net.errors import InputError, Stopped, WorkError
 
 VERBS: dict[str, str] = {
     "train": "train from scratch, fine-tune or resume",
@@ -29,37 +31,54 @@ VERBS: dict[str, str] = {
     "convert": "weights of any origin under the names of other code",
     "models": "the variants: parameters, MACs, published accuracy, aliases",
     "data": "look at a data set, download one, write shards",
+    "status": "what runs are doing, how far they are, and what to do next",
     "compare": "figures, settings and curves of several runs, side by side",
     "bench": "measure speed on this machine",
+    "submit": "hand a training to a SLURM cluster",
     "doctor": "what this machine offers and what is missing",
 }
 
 SECONDS_BETWEEN_RANKS = 5.0
 """How far apart ranks may come to the same refusal."""
 
+STOPPED = 75
+"""sysexits.h: a temporary failure, try again."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to the process's arguments.
 
-    Prints InputError, WorkError and an interruption as one line, on global rank 0 only. Any other
-    exception is a bug and leaves with its traceback.
+    Prints InputError, WorkError, Stopped and an interruption as one line, once for all ranks. Any
+    other exception is a bug and leaves with its traceback.
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    training = arguments[:1] == ["train"]
+    if training:
+        stopping.listen()
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = _dispatch(arguments)
         sys.stdout.flush()  # here, where a broken pipe is caught
         return code
     except InputError as error:
-        _fail(f"error: {error}", 2)
-        _wait_for_other_ranks()
-        return 2
+        return _refuse(f"error: {error}")
     except WorkError as error:
-        return _fail(f"error: {error}", 1)
+        return _fail(f"error: {error}", 1, every_rank=not error.of_all_ranks)
+    except Stopped as stopped:
+        # a launcher ends all ranks when one fails: rank 0 speaks for all, and may not be hurried
+        return _fail(f"stopped {stopped}", STOPPED) if _rank() == 0 else 0
     except KeyboardInterrupt as error:
         return _fail(f"interrupted {error}", 130)
     except BrokenPipeError:
         if not _stdout_is_closed():
             raise  # another pipe broke: a worker's, a server's
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _fail(f"error: {error}: make room and try again", 1, every_rank=True)
+    finally:
+        if training:
+            stopping.stop_listening()
 
 
 def entry_point() -> NoReturn:
@@ -146,26 +165,41 @@ def _sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, *, every_rank: bool = False) -> int:
     from res2net.files.names import printable
-    from res2net.files.runs import is_rank_zero
 
-    if is_rank_zero():
-        print(printable(" ".join(message.split())), file=sys.stderr)
+    rank = _rank()
+    if rank == 0 or every_rank:
+        who = f"rank {rank}: " if rank else ""
+        print(who + printable(" ".join(message.split())), file=sys.stderr, flush=True)
     return code
 
 
-def _wait_for_other_ranks() -> None:
+def _refuse(message: str) -> int:
     """Every rank refuses bad input by itself; only, not all at the same moment.
 
     srun (`--kill-on-bad-exit`) and torchrun terminate all ranks when the first has failed: rank 0
-    before it has said why, and srun would exit with 143 instead of 2.
+    before it has said why, and srun would exit with 143 instead of 2. The others wait for rank 0 to
+    refuse the same and to take them along; what only they refuse they tell afterwards.
     """
+    _fail(message, 2)
     environment = os.environ
     tasks = environment.get("SLURM_NTASKS", "1") if "SLURM_STEP_ID" in environment else "1"
     if int(environment.get("WORLD_SIZE", tasks)) > 1:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        time.sleep(SECONDS_BETWEEN_RANKS)
+        if _rank() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(SECONDS_BETWEEN_RANKS)
+        else:
+            stopping.stop_listening()
+            time.sleep(2 * SECONDS_BETWEEN_RANKS)
+            _fail(message, 2, every_rank=True)
+    return 2
+
+
+def _rank() -> int:
+    from res2net.files.runs import global_rank
+
+    return global_rank()
 
 
 def _stdout_is_closed() -> bool:

@@ -71,6 +71,9 @@ class TrainerConfig:
     """Statistics of BN over all devices: for few images per device."""
     deterministic: bool = False
     """Only algorithms that give the same bits each time, slower on GPUs."""
+    stall_minutes: float = 30.0
+    """Minutes without any progress after which all ranks write where they are into the run
+    directory, and the run leaves to be started again. 0: wait for ever."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class CheckpointConfig:
     """Optimizer steps between two saves. 0: not by steps."""
     every_minutes: float = 15.0
     """Minutes between two saves. 0: not by time."""
+    on_error: Literal["stop", "continue"] = "stop"
+    """Where the disk does not take a checkpoint: stop, or train on and try again later."""
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ _RULES: dict[str, _Rule] = {
     "trainer.accumulate": _POSITIVE_INT,
     "checkpoint.every_steps": _NOT_NEGATIVE,
     "checkpoint.every_minutes": _NOT_NEGATIVE,
+    "trainer.stall_minutes": _NOT_NEGATIVE,
     "logging.every_steps": _POSITIVE_INT,
     "logging.wandb_project": _NOT_EMPTY,
 }

@@ -17,20 +17,33 @@ from res2net.files.quarantine import QUARANTINE
 SCHEMA = 1
 
 
-def is_rank_zero() -> bool:
-    """Whether this process creates, locks, refuses, logs and prints for the whole run.
+def global_rank() -> int:
+    """Number of this process among all of the run.
 
     Lightning's launcher, torchrun and srun run the whole command once for each rank, before any
     process group exists: the environment is all there is to ask.
     """
     ranks = (os.environ.get(key, "") for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-    return all(rank in ("", "0") for rank in ranks)
+    return next((int(rank) for rank in ranks if rank not in ("", "0")), 0)
 
 
-def say(text: str) -> None:
-    """One line for people, once for all ranks; stdout is kept for results."""
-    if is_rank_zero():
-        print(text, file=sys.stderr, flush=True)
+def is_rank_zero() -> bool:
+    """Whether this process creates, locks, refuses, logs and prints for the whole run."""
+    return global_rank() == 0
+
+
+def say(text: str, *, every_rank: bool = False) -> None:
+    """One line for people, once for all ranks; stdout is kept for results.
+
+    It is lost where stderr goes into a file that cannot be written: it is not worth a run.
+    """
+    if every_rank or is_rank_zero():
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except BrokenPipeError:  # `| head`
+            raise
+        except OSError:
+            pass
 
 
 def identity(
@@ -106,6 +119,19 @@ class RunDirectory:
     def nonfinite(self) -> Path:
         """Images of the first batch whose loss was not finite, a name a line."""
         return self.path / "nonfinite.txt"
+
+    def stalled(self, rank: int) -> Path:
+        """Where the threads of a rank stood when the run made no progress; one section a stall."""
+        return self.path / f"stalled-rank{rank}.txt"
+
+    def stalled_files(self) -> list[Path]:
+        """Those of all ranks that ever stalled."""
+        return sorted(self.path.glob(self.stalled(0).name.replace("0", "*")))
+
+    @property
+    def lock(self) -> Path:
+        """Names the process that writes to the run (`lock.Lock`)."""
+        return self.path / "lock"
 
     @property
     def plots(self) -> Path:

@@ -28,10 +28,7 @@ class AtomicCheckpointIO(CheckpointIO):
         except (OSError, RuntimeError) as error:
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise error.__context__ from None  # torch's writer hides it behind its own error
-            raise WorkError(
-                f"cannot write the checkpoint {path}: {_reason(error)}; the one before it is "
-                "kept: make room or access and resume with run.resume=auto"
-            ) from error
+            raise WorkError(f"cannot write the checkpoint {path}: {_reason(error)}") from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from res2net.config.schema import Config, TrainerConfig
 from res2net.errors import InputError
@@ -103,12 +105,13 @@ def _launched() -> tuple[Launcher, int, int]:
     """What started this process, and how many on each of how many nodes (0 if nothing did).
 
     Raises:
-        InputError: tasks of SLURM that would not find each other.
+        InputError: ranks that would not find each other.
     """
     environment = os.environ
     if "LOCAL_WORLD_SIZE" in environment:
-        local = int(environment["LOCAL_WORLD_SIZE"])
-        return "torchrun", local, int(environment["WORLD_SIZE"]) // local
+        local, world = int(environment["LOCAL_WORLD_SIZE"]), int(environment["WORLD_SIZE"])
+        _check_meeting_place(world, environment.get("MASTER_ADDR", ""))
+        return "torchrun", local, world // local
     if "SLURM_STEP_ID" not in environment:  # srun sets it; a batch script alone does not have it
         return "", 0, 0
     tasks = int(environment["SLURM_NTASKS"])
@@ -120,10 +123,30 @@ def _launched() -> tuple[Launcher, int, int]:
                 "tasks would train alone: choose another --job-name"
             )
         return "", 0, 0
-    if "SLURM_NTASKS_PER_NODE" in environment:
-        return "srun", int(environment["SLURM_NTASKS_PER_NODE"]), int(environment["SLURM_NNODES"])
-    if tasks > 1:
+    if "SLURM_NTASKS_PER_NODE" not in environment and tasks > 1:
         raise InputError(
             f"{tasks} tasks of SLURM without --ntasks-per-node: give it instead of --ntasks"
         )
-    return "srun", 1, 1
+    each = int(environment.get("SLURM_NTASKS_PER_NODE", 1))
+    nodes = int(environment.get("SLURM_NNODES", 1))
+    if each * nodes != tasks:
+        raise InputError(
+            f"SLURM started {tasks} tasks, but --ntasks-per-node={each} on {nodes} nodes makes "
+            f"{each * nodes}: give --nodes and --ntasks-per-node, not --ntasks"
+        )
+    first = SLURMEnvironment.resolve_root_node_address(environment.get("SLURM_NODELIST", ""))
+    _check_meeting_place(tasks, environment.get("MASTER_ADDR") or first)
+    return "srun", each, nodes
+
+
+def _check_meeting_place(world_size: int, address: str) -> None:
+    """Raises InputError if it has no address: ranks would ask for it for minutes, silently."""
+    if world_size == 1:
+        return
+    try:
+        socket.getaddrinfo(address, None)
+    except OSError as error:
+        raise InputError(
+            f"MASTER_ADDR={address}, where the ranks meet, cannot be resolved ({error.strerror}): "
+            "set MASTER_ADDR to a name or address of the first node that all nodes know"
+        ) from error

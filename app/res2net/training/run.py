@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import distributed
 
 from res2net.callbacks.accuracy import Accuracy
 from res2net.callbacks.checkpoint import SaveCheckpoints
-from res2net.callbacks.exact_resume import ExactResume
+from res2net.callbacks.exact_resume import ExactResume, gather
 from res2net.callbacks.guard import Guard, NotFiniteError, out_of_memory
 from res2net.callbacks.metrics_csv import MetricsCSV
 from res2net.callbacks.pictures import Pictures
@@ -20,19 +21,23 @@ from res2net.callbacks.plots import Curves
 from res2net.callbacks.predictions import Predictions
 from res2net.callbacks.progress import Progress
 from res2net.callbacks.quarantine import Quarantine
+from res2net.callbacks.requeue import requeue
 from res2net.callbacks.summary import Summary
 from res2net.callbacks.tensorboard import TensorBoard
 from res2net.callbacks.train_metrics import TrainMetrics
 from res2net.callbacks.wandb import resolve_mode, wandb_logger
+from res2net.callbacks.watchdog import Watchdog
 from res2net.config.load import to_dict
 from res2net.config.schema import Config
 from res2net.data.order import EvalOrder
 from res2net.data.tile import tile
-from res2net.errors import WorkError
+from res2net.errors import InputError, Stopped, WorkError
+from res2net.files.lock import Lock
 from res2net.files.runs import RunDirectory, is_rank_zero, say
+from res2net.stopping import received
 from res2net.training.parts import Parts, build_parts
 from res2net.training.plan import Plan, make_plan
-from res2net.training.start import find_start, prepare
+from res2net.training.start import Start, claim, find_start
 from res2net.training.trainer import training_trainer
 
 KEPT = "what was saved is kept: run.resume=auto goes on from there"
@@ -44,6 +49,7 @@ def train(config: Config) -> dict[str, Any]:
     Raises:
         InputError: something in the configuration or the data cannot be used; nothing was created.
         WorkError: the run failed on the way; its last state is kept.
+        Stopped: a signal asked for it; its state is saved and, under SLURM, the job requeued.
     """
     plan = make_plan(config.trainer, workers=config.data.workers)
     plan.batch_size(config)
@@ -52,7 +58,8 @@ def train(config: Config) -> dict[str, Any]:
     run = RunDirectory.of(config.run.dir, config.run.name)
     start = find_start(config, run)
     if start.complete:
-        say(f"already complete: {run.path}")
+        for message in (f"already complete: {run.path}", *start.messages):
+            say(message)
         return run.read_summary()
 
     parts = build_parts(config, plan, fresh=start.checkpoint is None)
@@ -64,10 +71,13 @@ def train(config: Config) -> dict[str, Any]:
         parts.classifier.model.compile()  # in place: names in checkpoints stay as they are
 
     rows = MetricsCSV(run.metrics)
+    lock = Lock(run.lock)
 
     def begin(trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Change the first files. All ranks have met by now, so each has found its start."""
-        prepare(config, run)
+        if plan.world_size == 1 and received():  # several ranks agree at their first step
+            raise Stopped("before the first step", number=received())
+        _claim_together(config, run, start, lock)
         if start.checkpoint is None:
             rows.start()
         board = wandb_logger(
@@ -79,43 +89,98 @@ def train(config: Config) -> dict[str, Any]:
         )
         trainer.loggers = [rows, *([board] if board else [])]
 
-    callbacks, summary = _callbacks(config, plan, parts, run, rows)
+    def leave(again: bool) -> None:
+        lock.release()
+        if again:
+            say(requeue() or KEPT)
+
+    callbacks, summary = _callbacks(config, plan, parts, run, rows, lock)
     trainer = training_trainer(
-        config, plan, logger=rows, callbacks=[LambdaCallback(setup=begin), *callbacks]
+        config,
+        plan,
+        logger=rows,
+        callbacks=[
+            LambdaCallback(setup=begin),
+            Watchdog(run, minutes=config.trainer.stall_minutes, leave=leave),
+            *callbacks,
+        ],
     )
     try:
         trainer.fit(parts.classifier, parts.data, ckpt_path=start.checkpoint, weights_only=True)
-    except SIGTERMException as error:
-        raise WorkError(f"stopped by SIGTERM at step {trainer.global_step}; {KEPT}") from error
+    except Stopped as stopped:
+        lock.release()
+        became = requeue() if stopped.number != signal.SIGINT and is_rank_zero() else ""
+        raise Stopped(f"{stopped}; {became or KEPT}", number=stopped.number) from stopped
     except NotFiniteError:  # resumed it would come to the same place: what it says is enough
         raise
-    except (WorkError, torch.OutOfMemoryError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            error = out_of_memory(
-                error,
-                batch_size=plan.batch_size(config),
-                accumulate=config.trainer.accumulate,
-                precision=config.trainer.precision,
-            )
-        saved = KEPT if run.last.is_file() else "nothing was saved yet: run.resume=auto starts anew"
-        raise WorkError(f"{error}; {saved}") from error
     except RuntimeError as error:
-        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise  # the names of its errors take seconds to import
-        why = next(iter(str(error).strip().splitlines()), "")
-        raise WorkError(
-            f"torch.compile failed, as without a C++ compiler: {why}; nothing was trained: "
-            "trainer.compile=false, with another run.name, runs without"
-        ) from error
+        failure = _failure(error, config, plan)
+        if failure is None:
+            raise
+        saved = KEPT if run.last.is_file() else "nothing was saved yet: run.resume=auto starts anew"
+        raise WorkError(f"{failure}; {saved}", of_all_ranks=failure.of_all_ranks) from error
     except SystemExit as error:  # Lightning's way to end after Ctrl-C
         raise KeyboardInterrupt(f"at step {trainer.global_step}; {KEPT}") from error
+    finally:
+        lock.release()
+    rows.complete()
     if trainer.is_global_zero:
         summary.write(trainer, "completed")
     return run.read_summary()
 
 
+def _claim_together(config: Config, run: RunDirectory, start: Start, lock: Lock) -> None:
+    """Rank 0 takes the run directory, or all ranks say why not.
+
+    Raises:
+        InputError: on all ranks alike, or the others would wait for the one that fails.
+    """
+    problem = ""
+    if is_rank_zero():
+        try:
+            claim(config, run, start, lock)
+        except InputError as error:
+            problem = str(error)
+    problems, starts = zip(*gather((problem, str(start.checkpoint))), strict=True)
+    if problems[0]:
+        raise InputError(problems[0])
+    if len(set(starts)) > 1:
+        lock.release()
+        raise InputError(
+            f"ranks see different files in {run.path} (to start from: {', '.join(set(starts))}): "
+            "the file system lags; start once more"
+        )
+
+
+def _failure(error: RuntimeError, config: Config, plan: Plan) -> WorkError | None:
+    """What to say of an error that is no bug; None of one that is."""
+    if isinstance(error, WorkError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        return out_of_memory(
+            error,
+            batch_size=plan.batch_size(config),
+            accumulate=config.trainer.accumulate,
+            precision=config.trainer.precision,
+        )
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    # their errors' names take seconds to import
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return WorkError(
+            f"torch.compile failed, as without a C++ compiler: {first_line}; "
+            "trainer.compile=false, with another run.name, runs without",
+            of_all_ranks=True,
+        )
+    # gloo raises plain RuntimeErrors
+    if isinstance(error, distributed.DistError) or "Connection closed by peer" in str(error):
+        return WorkError(
+            f"another rank ended or cannot be reached any more ({first_line})", of_all_ranks=True
+        )
+    return None
+
+
 def _callbacks(
-    config: Config, plan: Plan, parts: Parts, run: RunDirectory, rows: MetricsCSV
+    config: Config, plan: Plan, parts: Parts, run: RunDirectory, rows: MetricsCSV, lock: Lock
 ) -> tuple[list[L.Callback], Summary]:
     """In the order in which they are called: what is measured, what shows it, what saves it."""
     data, average, images = parts.data, parts.average, len(parts.val)
@@ -162,9 +227,11 @@ def _callbacks(
             run,
             accuracies,
             summary,
+            guard,
+            lock,
             every_steps=config.checkpoint.every_steps,
             every_minutes=config.checkpoint.every_minutes,
-            guard=guard,
+            go_on=config.checkpoint.on_error == "continue",
         ),
     ]
     return callbacks, summary

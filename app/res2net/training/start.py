@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,22 @@ import yaml
 from res2net.config.load import differences, to_yaml
 from res2net.config.schema import Config
 from res2net.errors import InputError
-from res2net.files.atomic import atomic_write_json, atomic_write_text, remove_stale_temporaries
-from res2net.files.runs import RunDirectory, is_rank_zero, is_sound
+from res2net.files.atomic import (
+    atomic_write_json,
+    atomic_write_text,
+    new_folder,
+    remove_stale_temporaries,
+)
+from res2net.files.lock import Lock, living_holder, taken
+from res2net.files.runs import RunDirectory, is_sound
 
 MAY_CHANGE = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate", "trainer.max_epochs",
-              "data.workers", "data.on_corrupt", "data.max_pixels")  # fmt: skip
+              "trainer.stall_minutes", "data.workers", "data.stage_to", "data.on_corrupt",
+              "data.max_pixels")  # fmt: skip
 MAY_CHANGE_GROUPS = ("run.name", "run.dir", "run.resume", "logging.", "checkpoint.")
+
+
+Seen = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class Start:
     checkpoint: Path | None = None
     complete: bool = False
     messages: tuple[str, ...] = ()
+    seen: Seen = field(default=(), compare=False)
+    """The files of the run by which it was decided."""
 
 
 def find_start(config: Config, run: RunDirectory) -> Start:
@@ -46,15 +58,23 @@ def find_start(config: Config, run: RunDirectory) -> Start:
     5. A run, and a path: from that checkpoint, which must be one of this run's.
 
     Raises:
-        InputError: refused, or the configuration differs in what a resumed run must keep.
+        InputError: refused, another process trains this run, or the configuration differs in what a
+            resumed run must keep.
     """
+    if run.path.is_dir() and (holder := living_holder(run.lock)):
+        raise taken(run.lock, holder)
+    seen = _files(run)
+    return replace(_find_start(config, run), seen=seen)
+
+
+def _find_start(config: Config, run: RunDirectory) -> Start:
     resume = config.run.resume
     path = Path(resume) if resume not in ("", "auto") else None
     if path is not None and not is_sound(path):
         why = "is damaged or no checkpoint" if path.is_file() else "no such file"
         raise InputError(f"run.resume={resume}: {why}; give a checkpoint or auto")
     _check_writable(run.path)
-    if not run.path.exists() or (run.path.is_dir() and not any(run.path.iterdir())):
+    if not run.path.exists() or (run.path.is_dir() and not _holds_anything(run)):
         if path is None:
             return Start()
         return Start(path, messages=_announce(config, _stored_config(path), str(path)))
@@ -81,27 +101,67 @@ def find_start(config: Config, run: RunDirectory) -> Start:
         # its end can be had again from the state before
         and (is_sound(run.last) or not is_sound(run.previous))
     ):
-        return Start(complete=True)
+        asked, epochs = config.trainer.max_epochs, stored["trainer"]["max_epochs"]
+        fewer = (
+            f"trainer.max_epochs={asked}: the run has been trained for {epochs}, which is not "
+            f"taken back; run.name=NAME trains another for {asked}"
+        )
+        return Start(complete=True, messages=(fewer,) if asked < epochs else ())
     checkpoint, warning = run.newest_checkpoint()
     return Start(checkpoint, messages=(*messages, *filter(None, [warning])))
 
 
-def prepare(config: Config, run: RunDirectory) -> None:
-    """Make the directory (rank 0), or clear what a killed leg left in it."""
-    if not is_rank_zero():
-        return
+def claim(config: Config, run: RunDirectory, start: Start, lock: Lock) -> None:
+    """Make the directory, lock it and clear what a killed leg left in it; on rank 0 alone.
+
+    Raises:
+        InputError: nothing can be made there, or another process has been quicker.
+    """
     try:
-        run.path.mkdir(parents=True, exist_ok=True)
+        with new_folder(run.path):
+            lock.acquire()
+            try:
+                _begin(config, run, start)
+            except BaseException:
+                lock.release()
+                raise
     except OSError as error:
         raise InputError(
-            f"cannot make {run.path} ({error.strerror}): choose another run.dir"
+            f"cannot write to {run.path} ({error.strerror}): make room or access, or choose "
+            "another run.dir"
         ) from error
+
+
+def _begin(config: Config, run: RunDirectory, start: Start) -> None:
+    if _files(run) != start.seen:
+        raise InputError(
+            f"the run {run.path} was changed by another process since this one looked: "
+            "start it once more"
+        )
     if summary := run.read_summary():
         # before the configuration: killed in between, more epochs must not look completed
         atomic_write_json(run.summary, summary | {"status": "running"})
     run.next.unlink(missing_ok=True)
     remove_stale_temporaries(run.path)
     atomic_write_text(run.config, to_yaml(config))
+
+
+def _files(run: RunDirectory) -> Seen:
+    """Which files these are, not only what they are called."""
+    seen: list[tuple[int, int, int] | None] = []
+    for path in (run.config, run.last, run.previous):
+        try:
+            stat = path.stat()
+            seen.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        except OSError:
+            seen.append(None)
+    return tuple(seen)
+
+
+def _holds_anything(run: RunDirectory) -> bool:
+    """Apart from what a leg leaves that was killed before it had begun."""
+    names = (entry.name for entry in run.path.iterdir())
+    return any(name != run.lock.name and not name.startswith(".") for name in names)
 
 
 def _check_writable(path: Path) -> None:

@@ -35,7 +35,7 @@ def build_trainer(
     strategy: str | Strategy = "auto"
     if plan.world_size > 1:
         strategy = DDPStrategy(gradient_as_bucket_view=True)
-    return L.Trainer(
+    trainer = L.Trainer(
         accelerator="gpu" if plan.accelerator == "cuda" else "cpu",
         devices=plan.devices,
         num_nodes=plan.num_nodes,
@@ -50,6 +50,11 @@ def build_trainer(
         log_every_n_steps=10**9,  # callbacks log by themselves, before the state is saved
         **options,
     )
+    # Lightning's own handlers save or broadcast inside the handler, where most of them hang; and
+    # its agreement on SIGTERM makes the host wait for the device in every step. See stopping.py.
+    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+    return trainer
 
 
 def training_trainer(config: Config, plan: Plan, **options: Any) -> L.Trainer:
@@ -65,6 +70,10 @@ def training_trainer(config: Config, plan: Plan, **options: Any) -> L.Trainer:
     return build_trainer(plan, **said | options)
 
 
+def _nothing() -> None:
+    """Instead of what a run does by itself."""
+
+
 def _quieten() -> None:
     """Silence Lightning's hints that do not apply here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -78,3 +87,9 @@ def _quieten() -> None:
         ".*LeafSpec.* is deprecated.*",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", message)
+    logging.getLogger("torch.utils.cpp_extension").addFilter(_not_of_a_missing_gpu)
+
+
+def _not_of_a_missing_gpu(record: logging.LogRecord) -> bool:
+    """torch.compile looks for CUDA where it compiles for the CPU, too."""
+    return not record.getMessage().startswith("No CUDA runtime is found")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from disks import SmallDisk
 from res2net.callbacks.accuracy import Accuracy
 from res2net.callbacks.checkpoint import SaveCheckpoints
 from res2net.callbacks.exact_resume import ExactResume
@@ -18,6 +19,7 @@ from res2net.callbacks.guard import Guard, out_of_memory
 from res2net.callbacks.summary import Summary
 from res2net.callbacks.train_metrics import TrainMetrics
 from res2net.errors import WorkError
+from res2net.files.lock import Lock
 from res2net.files.runs import RunDirectory
 from res2net.training.checkpoint_io import AtomicCheckpointIO
 
@@ -81,7 +83,6 @@ def fit(
     accumulate: int = 1,
     rows: int = 3,
     saves: int = 0,
-    guarded: bool = True,
     resume: Path | None = None,
     **options: object,
 ) -> L.Trainer:
@@ -94,9 +95,11 @@ def fit(
         run,
         [accuracy],
         summary,
+        guard,
+        Lock(run.lock),
         every_steps=saves,
         every_minutes=0,
-        guard=guard if guarded else None,
+        go_on=False,
     )
     trainer = L.Trainer(
         accelerator="cpu",
@@ -146,7 +149,7 @@ def failure(run: RunDirectory, module: Scripted, **options: object) -> str:
 
 @pytest.mark.parametrize(
     ("place", "rows", "looked", "ended"),
-    [(0, 3, 1, 3), (2, 3, 1, 3), (3, 3, 4, 6), (7, 3, 7, 8), (7, 99, 1, 8), (10, 3, 10, 12)],
+    [(0, 3, 1, 3), (2, 3, 1, 3), (3, 3, 4, 6), (7, 3, 8, 8), (7, 99, 8, 8), (10, 3, 10, 12)],
 )
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_ends_at_the_next_row_or_the_end_of_the_epoch(
@@ -175,7 +178,7 @@ def test_the_first_of_several(run: RunDirectory) -> None:
 
 def test_accumulated_batches_are_counted_in_steps_and_named_by_batch(run: RunDirectory) -> None:
     message = failure(run, Scripted(script(16, _13=NAN)), accumulate=2, rows=2)
-    assert "first at step 7, in steps 7 to 8" in message
+    assert "first at step 7, in steps 7 to 7" in message
     assert run.nonfinite.read_text().splitlines() == names(13)
 
 
@@ -189,6 +192,18 @@ def test_names_that_are_no_utf8(run: RunDirectory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(f"{__name__}.names", lambda position: [odd])
     failure(run, Scripted(script(8, _0=NAN)))
     assert run.nonfinite.read_bytes() == b"caf\xe9\\n.png\n"
+
+
+def test_a_full_disk_does_not_hide_why_the_run_ends(
+    small_disk: Callable[[float], SmallDisk], capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = small_disk(1)
+    run = RunDirectory(disk.path)
+    disk.fill()
+    message = failure(run, Scripted(script(8, _4=NAN)))
+    assert "4/a.png, 4/b.png, 4/c.png and 2 more; checkpoint" in message
+    assert f"{run.nonfinite} cannot be written (No space left" in capsys.readouterr().err
+    assert not run.nonfinite.exists()
 
 
 # What is kept
@@ -228,11 +243,6 @@ def test_statistics_are_looked_at_too(run: RunDirectory) -> None:
 def test_nothing_was_saved_yet(run: RunDirectory) -> None:
     message = failure(run, Scripted(script(8, _0=NAN)))
     assert "checkpoint: none was saved" in message and not saved(run)
-
-
-def test_the_saver_needs_no_guard(run: RunDirectory) -> None:
-    fit(run, Scripted([1.0] * 8, [NAN] * 8), guarded=False)
-    assert saved(run) == {"best": 8, "last": 8}
 
 
 # What to try

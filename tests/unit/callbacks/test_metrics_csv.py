@@ -1,10 +1,13 @@
 """The log on the disk: its rows, and that a resume leaves those of a run that was never killed."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from res2net.callbacks.metrics_csv import MetricsCSV
+from disks import SmallDisk
+from res2net.callbacks.metrics_csv import HEADER, MetricsCSV
+from res2net.errors import WorkError
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +63,7 @@ def test_a_resume_cuts_what_came_after_the_checkpoint(rows: MetricsCSV, torn: st
     rows.start()
     write(rows, range(8))
     states = [rows.resume_state(), {}]
-    assert states[0] == {"bytes": rows.path.stat().st_size}
+    assert states[0] == {"bytes": rows.path.stat().st_size, "pending": ""}
     write(rows, range(8, 11))
     with rows.path.open("a") as file:
         file.write(torn)  # killed within a row
@@ -99,3 +102,101 @@ def test_other_ranks_do_not_touch_the_file(
     rows.path.unlink()
     rows.load_resume_state([{"bytes": 10}], 1)
     assert not rows.path.exists()
+
+
+# A disk that is full for a while
+
+Mount = Callable[[float], SmallDisk]
+STEPS = 400  # 11 kB of rows: more than the page that a full disk still has
+
+
+def undisturbed(folder: Path) -> bytes:
+    rows = MetricsCSV(folder / "undisturbed.csv")
+    rows.start()
+    write(rows, range(STEPS))
+    return rows.path.read_bytes()
+
+
+def test_after_a_full_disk_the_file_is_the_same(small_disk: Mount, tmp_path: Path) -> None:
+    disk = small_disk(1)
+    rows = MetricsCSV(disk.path / "metrics.csv")
+    rows.start()
+    write(rows, range(50))
+    disk.fill()
+    write(rows, range(50, 350))
+    on_disk = rows.path.read_bytes()
+    assert on_disk.count(b"\n") < 300
+    assert on_disk.endswith(b"\n")
+    with pytest.raises(WorkError, match=r"lacks \d+ rows.*run\.resume=auto"):
+        rows.complete()
+    disk.free()
+    write(rows, range(350, STEPS))
+    rows.complete()
+    assert rows.path.read_bytes() == undisturbed(tmp_path)
+
+
+@pytest.mark.parametrize("begin", [True, False], ids=["full from the start", "full later"])
+def test_a_checkpoint_keeps_the_rows_that_the_disk_did_not_take(
+    small_disk: Mount, tmp_path: Path, begin: bool
+) -> None:
+    disk = small_disk(1)
+    rows = MetricsCSV(disk.path / "metrics.csv")
+    if begin:
+        disk.fill()
+    rows.start()
+    write(rows, range(50))
+    disk.fill()
+    write(rows, range(50, 300))
+    state = rows.resume_state()
+    on_disk = rows.path.read_bytes() if rows.path.exists() else b""
+    assert state["pending"]
+    assert state["bytes"] == len(on_disk)
+    kept = on_disk + state["pending"].encode()
+    assert kept.count(b"\n") == 301
+    assert undisturbed(tmp_path).startswith(kept)
+    write(rows, range(300, 310))  # and it is killed
+
+    again = MetricsCSV(rows.path)  # while the disk is still full
+    again.load_resume_state([state], 0)
+    write(again, range(300, 330))
+    disk.free()
+    write(again, range(330, 340))  # written by now, and killed once more
+    once_more = MetricsCSV(rows.path)
+    once_more.load_resume_state([state], 0)
+    write(once_more, range(300, STEPS))
+    assert rows.path.read_bytes() == undisturbed(tmp_path)
+
+
+def test_a_state_is_given_on_a_read_only_disk(small_disk: Mount) -> None:
+    disk = small_disk(1)
+    rows = MetricsCSV(disk.path / "metrics.csv")
+    rows.start()
+    disk.read_only()
+    write(rows, range(2))
+    row = "0,0,train,loss,0.0\n1,0,train,loss,0.14285714285714285\n"
+    assert rows.resume_state() == {"bytes": len(HEADER), "pending": row}
+    disk.read_only(False)
+    assert rows.resume_state() == {"bytes": len(HEADER + row), "pending": ""}
+
+
+def test_a_state_of_an_older_version_has_no_waiting_rows(rows: MetricsCSV) -> None:
+    rows.start()
+    write(rows, range(3))
+    rows.load_resume_state([{"bytes": len(HEADER)}], 0)
+    assert rows.path.read_text() == HEADER
+
+
+def test_rows_of_a_run_whose_file_was_never_made(small_disk: Mount, tmp_path: Path) -> None:
+    disk = small_disk(1)
+    disk.read_only()
+    rows = MetricsCSV(disk.path / "metrics.csv")
+    rows.start()
+    write(rows, range(100))
+    state = rows.resume_state()
+    assert state["bytes"] == 0
+    assert not rows.path.exists()
+    disk.read_only(False)
+    again = MetricsCSV(rows.path)
+    again.load_resume_state([state], 0)
+    write(again, range(100, STEPS))
+    assert rows.path.read_bytes() == undisturbed(tmp_path)

@@ -1,11 +1,13 @@
 """When the curves are drawn; and a failure to draw never ends a run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from disks import SmallDisk
 from metrics_rows import write_metrics
 from res2net.callbacks import plots
 from res2net.callbacks.plots import Curves
@@ -43,3 +45,24 @@ def test_a_failure_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert line.startswith(f"{picture} was not drawn: ")
     assert "nothing.csv" in line
     assert not picture.exists()
+
+
+def test_a_full_disk_keeps_the_old_picture(
+    small_disk: Callable[[float], SmallDisk],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    disk = small_disk(1)
+    picture = disk.path / "plots" / "curves.png"
+    table = write_metrics(tmp_path / "metrics.csv", epochs=1)
+    Curves(table, picture).on_fit_end(trainer(), None)
+    drawn = picture.read_bytes()
+    disk.fill()
+    Curves(write_metrics(table, epochs=2), picture).on_fit_end(trainer(), None)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{picture} was not drawn: ")
+    assert "No space left on device" in line
+    assert picture.read_bytes() == drawn
+    assert [path.name for path in picture.parent.iterdir()] == ["curves.png"]

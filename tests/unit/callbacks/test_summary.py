@@ -1,7 +1,9 @@
 """`summary.json` over the starts of a run, in real fits of a toy."""
 
 import json
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -11,8 +13,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from disks import SmallDisk
 from res2net.callbacks.accuracy import Accuracy
 from res2net.callbacks.summary import PACKAGES, Summary
+from res2net.errors import WorkError
 from res2net.files.runs import RunDirectory
 
 # Lightning's advice on loaders and intervals
@@ -90,7 +94,8 @@ def fit(
     return summary, trainer
 
 
-def test_a_whole_run(run: RunDirectory) -> None:
+def test_a_whole_run(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
     begun = time.monotonic()
     summary, trainer = fit(run, accumulate=2)
     summary.best = {"epoch": 1, "val/top1": 0.75}
@@ -107,8 +112,10 @@ def test_a_whole_run(run: RunDirectory) -> None:
         "samples_seen": 128,
         "steps": 8,
         "steps_executed": 8,
+        "steps_per_epoch": 4,
         "restarts": 0,
         "parameters": 9,
+        "slurm_job": "77",
     }
     assert 0 <= seconds <= time.monotonic() - begun + 0.1
     assert list(versions) == ["python", *PACKAGES]
@@ -145,7 +152,14 @@ def test_restarts_redone_steps_and_time_add_up(run: RunDirectory, tmp_path: Path
         json.dumps(first | {"wall_seconds": 3600.0, "best": {"epoch": 0, "val/top1": 0.5}})
     )
 
-    summary, trainer = fit(run, epochs=2, resume=path)
+    class Look(L.Callback):
+        def on_train_start(self, *_: object) -> None:
+            seen.append(run.read_summary())
+
+    seen: list[dict] = []
+    summary, trainer = fit(run, Look(), epochs=2, resume=path)
+    (start,) = seen
+    assert (start["status"], start["steps"], start["steps_per_epoch"]) == ("running", 5, 4)
     summary.write(trainer, "completed")
     second = run.read_summary()
     # steps 6 and 7 were done twice
@@ -188,3 +202,79 @@ def test_a_kill_before_the_first_step_does_no_harm(run: RunDirectory) -> None:
     summary, trainer = fit(run, epochs=1)
     summary.write(trainer, "running")
     assert run.read_summary()["steps_executed"] == 4
+
+
+@pytest.mark.parametrize("full_at", [0, 2])
+def test_a_full_disk_does_not_end_the_run(
+    small_disk: Callable[[float], SmallDisk], capsys: pytest.CaptureFixture[str], full_at: int
+) -> None:
+    disk = small_disk(1)
+    run = RunDirectory(disk.path)
+    stood: dict[int, list[str]] = {}
+
+    class Disturb(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+            (summary,) = [c for c in trainer.callbacks if isinstance(c, Summary)]  # type: ignore[attr-defined]
+            summary.write(trainer, "running")
+            step = trainer.global_step
+            stood[step] = run.heartbeat.read_text().split()[:2] if run.heartbeat.exists() else []
+            if step == full_at:
+                disk.fill()
+            if step == 5:
+                disk.free()
+
+    if not full_at:
+        disk.fill()
+    summary, trainer = fit(run, Disturb())
+    if full_at:
+        # its page is there, and is written in place
+        assert all(stood[step] == [str(step)] * 2 for step in range(1, 9))
+    else:
+        assert stood[5] == []
+        assert all(stood[step] == [str(step)] * 2 for step in (6, 7, 8))
+    assert run.read_summary()["steps"] == 8
+
+    lines = capsys.readouterr().err.splitlines()
+    # the empty file of the heartbeat could be made
+    files = [run.summary] if full_at else [run.summary, run.heartbeat]
+    fails = [f"{f} cannot be written (No space left on device): the run goes on" for f in files]
+    again = [f"{f} is written again" for f in reversed(files)]
+    assert [line for line in lines if line.startswith(str(run.path))] == [*fails, *again]
+
+    disk.fill()
+    before = run.summary.read_bytes()
+    summary.write(trainer, "running")
+    with pytest.raises(WorkError, match=r"trained to the end, but.*No space.*run\.resume=auto"):
+        summary.write(trainer, "completed")
+    assert run.summary.read_bytes() == before
+    assert sorted(path.name for path in disk.path.iterdir() if path.name[0] == ".") == []
+    disk.free()
+    summary.write(trainer, "completed")
+    assert run.read_summary()["status"] == "completed"
+
+
+def test_a_failure_on_a_full_disk_is_still_told(
+    small_disk: Callable[[float], SmallDisk],
+) -> None:
+    disk = small_disk(1)
+
+    class Fill(L.Callback):
+        def on_train_batch_end(self, *_: object) -> None:
+            disk.fill()
+
+    with pytest.raises(OSError, match="the power went out"):
+        fit(RunDirectory(disk.path), Fill(), fail_at=2)
+
+
+def test_a_heartbeat_whose_file_went_away_goes_on(run: RunDirectory) -> None:
+    """As on a network disk that comes back: the open file is no longer known there."""
+
+    class Lose(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+            if trainer.global_step == 3:
+                (summary,) = [c for c in trainer.callbacks if isinstance(c, Summary)]  # type: ignore[attr-defined]
+                assert summary._heartbeat is not None
+                os.close(summary._heartbeat)  # EBADF, as ESTALE
+
+    fit(run, Lose(), epochs=2)
+    assert run.heartbeat.read_text().split()[:2] == ["8", "8"]

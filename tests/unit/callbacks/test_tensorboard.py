@@ -1,6 +1,7 @@
 """TensorBoard's files, read back by TensorBoard: they hold what `metrics.csv` holds."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from lightning.pytorch.demos.boring_classes import BoringModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from disks import SmallDisk
 from res2net.callbacks import tensorboard
-from res2net.callbacks.tensorboard import TensorBoard
+from res2net.callbacks.tensorboard import Events, TensorBoard
 from res2net.errors import InputError
 from res2net.files.runs import RunDirectory
 
@@ -83,3 +85,50 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     other: Any = SimpleNamespace(is_global_zero=False, loggers=[], global_step=0)
     TensorBoard(RunDirectory(tmp_path)).on_train_start(other, BoringModel())
     assert other.loggers == []
+
+
+def test_events_wait_for_a_full_disk(
+    small_disk: Callable[[float], SmallDisk],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    disk = small_disk(1)
+    run = RunDirectory(disk.path)
+    events = Events(run.path / "tensorboard", 0)
+    for step in range(1, 1001):  # 60 bytes each
+        if step == 100:
+            disk.fill()
+        if step == 900:
+            assert len(read(run)) < 300
+            disk.free()
+        events.log_metrics({"train/loss": step / 7, "epoch": step // 10}, step)
+    assert read(run) == [(step, pytest.approx(step / 7)) for step in range(1, 1001)]
+    fails, works = [line for line in capfd.readouterr().err.splitlines() if "disk-0" in line]
+    assert "cannot be written (No space left on device)" in fails
+    assert works.endswith("is written again")
+
+
+def test_the_same_events_as_torch_writes(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from torch.utils.tensorboard import SummaryWriter
+
+    torchs = SummaryWriter(str(tmp_path / "torch"), purge_step=4)
+    ours = Events(tmp_path / "ours", 3)
+    for step in (4, 5):
+        torchs.add_scalar("train/loss", step / 7, step)
+        ours.log_metrics({"train/loss": step / 7}, step)
+    torchs.close()
+
+    def events(folder: Path) -> list[Any]:
+        (path,) = folder.iterdir()
+        found = list(EventFileLoader(str(path)).Load())
+        for event in found:
+            event.ClearField("wall_time")
+            event.ClearField("source_metadata")
+        return found
+
+    theirs = events(tmp_path / "torch")
+    assert theirs[1].step == 4  # torch repeats the version there
+    assert [theirs[0], *theirs[2:]] == events(tmp_path / "ours")
+    assert len(theirs) == 5

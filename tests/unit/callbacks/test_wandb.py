@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lightning as L
@@ -16,6 +16,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
+from disks import SmallDisk
 from res2net.callbacks import wandb as ours
 from res2net.callbacks.mistake import Mistake
 from res2net.callbacks.wandb import Mode, Wandb, wandb_logger
@@ -254,6 +255,46 @@ def test_a_dead_helper_does_not_end_the_fit(
     assert len(err) == 2
     assert "stopped, going on without it" in err[0]
     assert "wandb sync" in err[1]
+
+
+@pytest.mark.parametrize("id_is_there", [True, False])
+def test_a_full_disk_at_the_start(
+    run: RunDirectory,
+    id_is_there: bool,
+    small_disk: Callable[[float], SmallDisk],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    disk = small_disk(1)
+    run = RunDirectory(disk.path)
+    if id_is_there:
+        run.wandb_id.write_text("abc\n")
+    disk.fill()
+    logger = start(run)
+    if logger is not None:
+        for step in range(1000):
+            logger.log_metrics({"train/loss": 1.0}, step=step)
+        logger.finalize("success")
+    err = capfd.readouterr().err.splitlines()
+    assert (len(err), logger is None) == ((2, False) if id_is_there else (1, True)), err
+    assert ("lacks what a full" if id_is_there else "No space left on device") in err[0]
+
+
+def test_a_full_disk_later_does_not_end_the_fit(
+    run: RunDirectory,
+    small_disk: Callable[[float], SmallDisk],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    disk = small_disk(1)
+    logger = start(RunDirectory(disk.path))
+    assert logger is not None
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    disk.fill()
+    for step in range(2, 2000):
+        logger.log_metrics({"train/loss": 1.0}, step=step)
+    logger.finalize("success")
+    lacks, upload = capfd.readouterr().err.splitlines()
+    assert lacks.startswith("W&B: lacks what a full or read-only disk did not take")
+    assert "wandb sync" in upload
 
 
 def test_a_killed_run_can_be_resumed(run: RunDirectory) -> None:

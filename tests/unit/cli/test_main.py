@@ -1,6 +1,7 @@
 """What the command answers, where it prints it and with which exit code."""
 
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -8,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from res2net.cli.main import VERBS, main
-from res2net.errors import InputError, WorkError
+from res2net import stopping
+from res2net.cli.main import SECONDS_BETWEEN_RANKS, VERBS, main
+from res2net.errors import InputError, Stopped, WorkError
 
 COMMAND = [sys.executable, "-m", "res2net"]
 VERB_HELPS = [[name, "--help"] for name in VERBS if find_spec(f"res2net.cli.{name}")]
@@ -129,8 +131,9 @@ def test_a_wrong_choice_names_the_choices(verb, capsys):
     ("error", "code", "line"),
     [
         (InputError("optim.lr: 'x' is\nnot a number"), 2, "error: optim.lr: 'x' is not a number"),
-        (WorkError("disk full"), 1, "error: disk full"),
+        (WorkError("disk full", of_all_ranks=True), 1, "error: disk full"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Stopped("by SIGTERM", number=15), 75, "stopped by SIGTERM"),
     ],
 )
 def test_errors_become_one_line_and_an_exit_code(verb, monkeypatch, capsys, error, code, line):
@@ -140,11 +143,51 @@ def test_errors_become_one_line_and_an_exit_code(verb, monkeypatch, capsys, erro
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
         with monkeypatch.context() as other_rank:
             other_rank.setenv(name, "1")
-            assert main(["train", "x"]) == code
+            assert main(["train", "x"]) == (0 if code == 75 else code)
             assert capsys.readouterr() == ("", "")
         monkeypatch.setenv(name, "0")
     assert main(["train", "x"]) == code
     assert capsys.readouterr() == ("", f"{line}\n")
+
+
+def test_what_one_rank_alone_fails_in_is_told_by_it(verb, monkeypatch, capsys):
+    verb(failing(WorkError("no such image")))
+    monkeypatch.setenv("SLURM_PROCID", "12")
+    assert main(["train", "x"]) == 1
+    assert capsys.readouterr() == ("", "rank 12: error: no such image\n")
+
+
+def test_what_one_rank_alone_refuses_is_told_by_it_after_rank_zero(verb, monkeypatch, capsys):
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    verb(failing(InputError("no GPU here")))
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    monkeypatch.setenv("RANK", "12")
+    assert main(["train", "x"]) == 2
+    assert waited == [2 * SECONDS_BETWEEN_RANKS]
+    assert capsys.readouterr() == ("", "rank 12: error: no GPU here\n")
+
+
+def test_training_notes_signals_and_what_it_forks_does_not(verb, monkeypatch):
+    seen = []
+
+    def train(arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        seen.append(stopping.received())
+        child = os.fork()
+        if not child:
+            os._exit(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)
+        seen.append(os.waitpid(child, 0)[1])
+        os.kill(os.getpid(), signal.SIGINT)  # the first is noted
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0
+
+    verb(train)
+    assert main(["train", "x"]) == 130
+    assert seen == [signal.SIGTERM, 0]
+    # nothing is left behind
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_bug_keeps_its_traceback(verb):

@@ -1,5 +1,8 @@
 """The run directory: which checkpoint is whole, which is the newest, who may write."""
 
+import io
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ import torch
 
 from res2net.errors import InputError
 from res2net.files.atomic import atomic_write_json
-from res2net.files.runs import RunDirectory, identity, is_rank_zero, is_sound
+from res2net.files.runs import RunDirectory, identity, is_rank_zero, is_sound, say
 
 
 @pytest.fixture
@@ -192,3 +195,24 @@ def test_an_identity_is_plain_and_its_own(tmp_path: Path) -> None:
         "preprocessing": {"image_size": 32},
         "config": {"run": {"seed": 3}},
     }
+
+
+def test_a_log_on_a_full_disk_is_not_worth_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr("sys.stderr", io.TextIOWrapper(full, write_through=True))  # type: ignore[type-var]
+        with pytest.raises(OSError, match="No space left"):
+            print("lost", file=sys.stderr, flush=True)
+        say("lost")
+        monkeypatch.undo()
+
+
+def test_a_reader_that_leaves_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb", buffering=0) as pipe, io.TextIOWrapper(pipe, write_through=True) as log:
+        monkeypatch.setattr("sys.stderr", log)
+        with pytest.raises(BrokenPipeError):
+            say("to nobody")
+        monkeypatch.undo()

@@ -1,6 +1,7 @@
 """On what a run runs: what `auto` becomes, how batches are cut, and what is refused."""
 
 import os
+import socket
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("SLURM_") or name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
 
 
 def config(global_batch_size: int, accumulate: int = 1) -> Config:
@@ -142,6 +144,50 @@ def test_srun_without_the_tasks_of_a_node_is_refused_unless_it_is_one_task(
     set_environment(monkeypatch, SLURM_NTASKS="4")
     with pytest.raises(InputError, match=r"^4 tasks of SLURM without --ntasks-per-node: "):
         make_plan(TrainerConfig(), workers=0)
+
+
+def test_another_number_of_tasks_than_nodes_times_tasks_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_environment(
+        monkeypatch,
+        SLURM_STEP_ID="0",
+        SLURM_NTASKS="3",
+        SLURM_NTASKS_PER_NODE="2",
+        SLURM_NNODES="2",
+    )
+    with pytest.raises(InputError, match=r"started 3 tasks, but --ntasks-per-node=2 on 2 nodes"):
+        make_plan(TrainerConfig(), workers=0)
+
+
+def test_a_meeting_place_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def unknown(host: str, port: None) -> None:
+        asked.append(host)
+        raise OSError(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    refused = pytest.raises(InputError, match="where the ranks meet, cannot be resolved")
+    monkeypatch.setenv("MASTER_ADDR", "nowhere")
+    set_environment(monkeypatch, LOCAL_WORLD_SIZE="1", WORLD_SIZE="1")
+    make_plan(TrainerConfig(), workers=0)  # alone it meets nobody
+    set_environment(monkeypatch, WORLD_SIZE="2")
+    with refused:
+        make_plan(TrainerConfig(), workers=0)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    monkeypatch.delenv("MASTER_ADDR")
+    set_environment(
+        monkeypatch,
+        SLURM_STEP_ID="0",
+        SLURM_NTASKS="2",
+        SLURM_NTASKS_PER_NODE="1",
+        SLURM_NNODES="2",
+        SLURM_NODELIST="gpu[07-09,11],big3",
+    )
+    with refused:
+        make_plan(TrainerConfig(), workers=0)
+    assert asked == ["nowhere", "gpu07"]
 
 
 @pytest.mark.parametrize("job", ["bash", "interactive"])

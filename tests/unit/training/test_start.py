@@ -1,5 +1,6 @@
 """Where a run begins, by what lies in its directory and what `run.resume` says."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from res2net.config.load import load_config, to_dict, to_yaml
 from res2net.config.schema import Config
 from res2net.errors import InputError
 from res2net.files.atomic import atomic_write_json
+from res2net.files.lock import Lock
 from res2net.files.runs import RunDirectory
-from res2net.training.start import Start, find_start, prepare
+from res2net.training.start import Start, claim, find_start
 
 
 @pytest.fixture
@@ -28,6 +30,14 @@ def config_of(run: RunDirectory, resume: str = "", **changes: dict[str, object])
     settings = replace(base.run, name=run.path.name, dir=str(run.path.parent), resume=resume)
     groups = {group: replace(getattr(base, group), **keys) for group, keys in changes.items()}
     return replace(base, run=settings, **groups)  # type: ignore[arg-type]
+
+
+def prepare(config: Config, run: RunDirectory) -> None:
+    """As a leg begins that ends at once."""
+    lock = Lock(run.lock)
+    auto = replace(config, run=replace(config.run, resume="auto"))
+    claim(config, run, find_start(auto, run), lock)
+    lock.release()
 
 
 def save(path: Path, config: Config) -> Path:
@@ -152,7 +162,9 @@ def test_a_run_that_has_ended_is_complete_unless_it_gets_more_epochs(run: RunDir
     begin(run, "completed")
     assert start_of(run, "auto") == Start(complete=True)
     assert start_of(run, "auto", logging={"every_steps": 7}).complete
-    assert start_of(run, "auto", trainer={"max_epochs": 9}).complete
+    fewer = start_of(run, "auto", trainer={"max_epochs": 9})
+    assert fewer.complete
+    assert "has been trained for 10" in fewer.messages[0]
     assert start_of(run, "auto", trainer={"max_epochs": 11}) == Start(
         run.last,
         messages=("changed since the start of the run: trainer.max_epochs was 10, now 11",),
@@ -236,8 +248,8 @@ def test_everything_else_is_refused_all_at_once(run: RunDirectory) -> None:
         "data.mean was [0.485, 0.456, 0.406], now [0.5, 0.5, 0.5]; "
         "optim.lr was 0.1, now 0.2; trainer.precision was 32-true, now bf16-mixed; "
         "may change: trainer.devices, trainer.num_nodes, trainer.accumulate, trainer.max_epochs, "
-        "data.workers, data.on_corrupt, data.max_pixels, logging.*, checkpoint.*; run.name=NAME "
-        "starts another run"
+        "trainer.stall_minutes, data.workers, data.stage_to, data.on_corrupt, data.max_pixels, "
+        "logging.*, checkpoint.*; run.name=NAME starts another run"
     )
     assert "run.seed was 0, now 1" in refusal_of_seed(run)
 
@@ -275,14 +287,32 @@ def test_prepare_writes_the_configuration_and_clears_what_a_kill_left(run: RunDi
     assert yaml.safe_load(run.config.read_text())["logging"]["every_steps"] == 3
 
 
-@pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID", "LOCAL_RANK"])
-def test_only_rank_zero_prepares(
-    run: RunDirectory, variable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, "1")
+def test_what_another_process_does_meanwhile_is_not_overwritten(run: RunDirectory) -> None:
+    config = config_of(run)
+    start = find_start(config, run)
+    prepare(config, run)  # by the other, which is through already
+    stored = run.config.stat()
+    with pytest.raises(InputError, match="was changed by another process"):
+        claim(config, run, start, Lock(run.lock))
+    assert run.config.stat() == stored
+
+    holder = Lock(run.lock)
+    holder.acquire()
+    auto = config_of(run, "auto")
+    for attempt in (
+        lambda: find_start(auto, run),
+        lambda: claim(auto, run, start, Lock(run.lock)),
+    ):
+        with pytest.raises(InputError, match="is being trained by process"):
+            attempt()
+    holder.release()
+    assert find_start(auto, run).checkpoint is None
+
+
+def test_killed_before_it_had_begun(run: RunDirectory) -> None:
+    run.path.mkdir(parents=True)
+    (run.path / ".config.yaml.4711.tmp").touch()
+    (run.path / "lock").write_text('{"torn')
+    os.utime(run.path / "lock", (0, 0))
     prepare(config_of(run), run)
-    assert not run.path.exists()
-    monkeypatch.setenv(variable, "0")
-    prepare(config_of(run), run)
-    assert run.is_run()
-    assert re.match(r"run:\n  name: mine\n", run.config.read_text())
+    assert [path.name for path in run.path.iterdir()] == ["config.yaml"]

@@ -1,0 +1,43 @@
+"""Gives a job that was stopped back to SLURM, which starts it again later, perhaps elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from res2net.files import slurm
+
+TIMEOUT = 30.0
+"""Seconds for SLURM's answer: its controller may be busy, or starting again itself."""
+
+
+def requeue() -> str:
+    """Requeue the SLURM job that this process is a task of; for global rank 0.
+
+    Not one that is being cancelled, nor one that SLURM or an operator has requeued already: these
+    get a SIGTERM, too.
+
+    Returns what became of it, in words; nothing where there is no job.
+    """
+    number = os.environ.get("SLURM_JOB_ID", "")
+    if not number or "SLURM_STEP_ID" not in os.environ:  # not a task
+        return ""
+    job = slurm.ask(number)
+    if job and job.restarts > int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+        return f"SLURM job {number} was requeued and goes on by itself"
+    if job and job.state not in ("RUNNING", "SUSPENDED") and job.reason != "TimeLimit":
+        return f"SLURM job {number} is being cancelled and not requeued: submit it again to go on"
+    try:
+        subprocess.run(
+            ["scontrol", "requeue", number],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=True,
+            start_new_session=True,  # signals to the group of this process do not end it
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        words = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+        why = " ".join(words.split())
+        return f"SLURM job {number} was not requeued ({why}): submit it again to go on"
+    return f"SLURM job {number} is requeued and goes on by itself"

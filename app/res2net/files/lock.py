@@ -1,0 +1,277 @@
+"""The lock of a run directory: one process writes to it, on whichever machine.
+
+The lock file holds one line that names its holder (`holder.py`), and its holder gives a sign of
+life by its time of change. Neither `flock` nor O_EXCL can be trusted on every network file system;
+a hard link to a name that must not exist can. Claims are a chain of such links:
+
+    lock               the first claim, with token A
+    .lock.after-A      the claim of the one who found A dead, with token B
+    .lock.after-B      ...
+
+The last claim of the chain holds the lock. Of all who find A dead only one can make `after-A`, and
+A's token never comes again, so nobody ever has to remove or replace what another may be looking
+at: the race that taking over by rename has. The new holder then makes its claim the first of the
+chain and removes the rest. Who followed a claim that had left the chain meanwhile sees that its own
+claim is not on the chain, and begins anew.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from res2net.errors import InputError
+from res2net.files.holder import Holder, from_json, is_dead, this_process
+
+REFRESH = 20.0
+"""Seconds between two signs of life."""
+
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+_MOST_BYTES = 10_000
+
+
+def living_holder(path: Path) -> Holder | None:
+    """Who holds the lock `path`; None if nobody does, or its holder is certainly dead.
+
+    Raises OSError if the lock is there and cannot be read.
+    """
+    while claim := _last_claim(path):
+        if not _is_dead(claim, path):
+            return claim.holder
+        again = _last_claim(path)
+        if again and again.holder.token == claim.holder.token:
+            return None
+    return None
+
+
+def last_holder(path: Path) -> Holder | None:
+    """Who held the lock `path` last, dead or alive. Raises OSError as `living_holder`."""
+    claim = _last_claim(path)
+    return claim.holder if claim else None
+
+
+def taken(path: Path, holder: Holder) -> InputError:
+    """What to say to others while `holder` lives."""
+    return InputError(
+        f"the run {path.parent} is being trained by {holder}: wait for it or end it, or choose "
+        f"another run.name; if it is certainly gone, delete {path}"
+    )
+
+
+class Lock:
+    """The claim of this process on a run directory.
+
+    A thread gives the signs of life while it is held, and looks whether it still is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lost = False
+        """Whether somebody else took it or removed it while it was held: a machine that stood still
+        for minutes finds that others went on."""
+        self._mine: Holder | None = None
+        self._released = threading.Event()
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds it, as far as known; a forked child never does."""
+        return self._mine is not None and self._mine.pid == os.getpid() and not self.lost
+
+    def acquire(self) -> Holder | None:
+        """Take the lock; returns the dead holder that was replaced, None if there was none.
+
+        Raises:
+            InputError: a living process holds it, or one of which that cannot be told.
+            OSError: the directory cannot be written, the disk is full.
+        """
+        mine = this_process()
+        replaced = self._claim(mine)
+        self._mine, self.lost, self._released = mine, False, threading.Event()
+        threading.Thread(
+            target=self._refresh, args=(mine, self._released), name="lock", daemon=True
+        ).start()
+        return replaced
+
+    def release(self) -> None:
+        """Give it up, if it is still ours. What goes wrong is no matter: its holder soon is dead.
+
+        May be called twice, and without having acquired it.
+        """
+        if not self.held:
+            return
+        mine, self._mine = self._mine, None
+        self._released.set()
+        with suppress(OSError):
+            claim = _last_claim(self.path)
+            if claim and claim.holder == mine:
+                self.path.unlink(missing_ok=True)
+
+    def _claim(self, mine: Holder) -> Holder | None:
+        temporary = _temporary(self.path)
+        tries = 0
+        while True:
+            claim = _last_claim(self.path)
+            if claim and not _is_dead(claim, self.path):
+                raise taken(self.path, claim.holder)
+            name = _after(self.path, claim.holder) if claim else self.path
+            try:
+                _write(temporary, mine)
+                if _create(name, temporary, mine):
+                    if self._is_last(mine, name):
+                        break
+                    name.unlink(missing_ok=True)  # it followed one that had left the chain
+            except FileNotFoundError:
+                if not self.path.parent.is_dir():
+                    raise
+                # the one who holds it by now clears temporary files: look again
+            finally:
+                temporary.unlink(missing_ok=True)
+            # what this machine remembers of a network directory may be old for a while
+            tries += 1
+            time.sleep(min(0.001 * 2**tries, 1.0))
+        with suppress(OSError):  # a matter of tidiness: the chain is as good
+            _tidy(self.path, mine)
+        return claim.holder if claim else None
+
+    def _is_last(self, mine: Holder, name: Path) -> bool:
+        try:
+            last = _last_claim(self.path)
+        except BaseException:
+            name.unlink(missing_ok=True)
+            raise
+        return last is not None and last.holder == mine
+
+    def _refresh(self, mine: Holder, released: threading.Event) -> None:
+        while not released.wait(REFRESH):
+            with suppress(OSError):  # the network may be away for a while
+                claim = _last_claim(self.path)
+                if released.is_set():
+                    return
+                if claim is None or claim.holder != mine:
+                    self.lost = True
+                    return
+                os.utime(claim.path)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """One file of the chain."""
+
+    path: Path
+    holder: Holder
+    changed: float
+    """Its time of change, by the clock of the file system."""
+
+
+def _last_claim(path: Path) -> _Claim | None:
+    claim = _read(path)
+    while claim and (following := _read(_after(path, claim.holder))):
+        claim = following
+    return claim
+
+
+def _read(path: Path) -> _Claim | None:
+    """None if there is no such file. A file that is cut off is a claim of an unknown holder."""
+    for left in (2, 1, 0):
+        try:
+            with path.open("rb") as file:
+                text, status = file.read(_MOST_BYTES), os.fstat(file.fileno())
+            break
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            # another machine replaced it between opening and reading
+            if error.errno != errno.ESTALE or not left:
+                raise
+    holder = from_json(text)
+    if holder is None:
+        # its place in the chain needs a token, the same for all who look
+        token = f"unreadable-{status.st_ino}-{status.st_mtime_ns}"
+        holder = Holder(host="", pid=0, token=token)
+    return _Claim(path, holder, status.st_mtime)
+
+
+def _is_dead(claim: _Claim, path: Path) -> bool:
+    return is_dead(claim.holder, silent=lambda: _now(path) - claim.changed)
+
+
+def _now(path: Path) -> float:
+    """By the clock of the file system of `path`: machines may differ by more than minutes.
+
+    By that of this machine where no file can be made.
+    """
+    temporary = _temporary(path)
+    try:
+        with temporary.open("xb"):
+            pass
+        os.utime(temporary)  # without a time: the file server's
+        return temporary.stat().st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _after(path: Path, holder: Holder) -> Path:
+    return path.with_name(f".{path.name}.after-{holder.token}")
+
+
+def _temporary(path: Path) -> Path:
+    """A new name, of the kind that `atomic.remove_stale_temporaries` clears after a kill."""
+    return path.with_name(f".{path.name}-{uuid4().hex}.{os.getpid()}.tmp")
+
+
+def _write(path: Path, holder: Holder) -> None:
+    with path.open("w") as file:
+        file.write(holder.to_json())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _create(name: Path, temporary: Path, mine: Holder) -> bool:
+    """Give the temporary file the name `name`; whether that was free."""
+    try:
+        os.link(temporary, name)
+        return True
+    except FileExistsError:
+        # over the network the answer to a link that was made may be lost, and it is asked again
+        there = _read(name)
+        return there is not None and there.holder == mine
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    try:
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        with open(descriptor, "w") as file:
+            file.write(mine.to_json())
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        name.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _tidy(path: Path, mine: Holder) -> None:
+    """Make the claim that holds the lock the first of the chain, and remove all others."""
+    claim = _read(path)
+    if claim is None or claim.holder != mine:
+        temporary = _temporary(path)
+        try:
+            _write(temporary, mine)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    for other in path.parent.glob(f".{path.name}.after-*"):
+        if other != _after(path, mine):
+            other.unlink(missing_ok=True)
