@@ -44,6 +44,7 @@ JobRequeue=1
 EnforcePartLimits=ALL
 MailProg=/bin/true
 KillWait=5
+SlurmdTimeout=10
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool/%n
 SlurmctldPidFile=$folder/slurmctld.pid
@@ -79,23 +80,15 @@ start munged --force --key-file="$folder/munge.key" --socket="$folder/munge.sock
 start slurmctld -c || give_up "slurmctld"
 
 # The first node's name is the ranks' meeting place (MASTER_ADDR). Jobs see a hosts file that knows
-# it, in a mount namespace of their own; where that is not allowed they get the address.
+# it; where that is not allowed they get the address.
 {
   cat /etc/hosts
   echo "127.0.0.1 n1 n2"
 } > "$folder/hosts"
-bind="mount --bind '$folder/hosts' /etc/hosts"
-if unshare --mount --propagation private sh -c "$bind" 2> /dev/null; then
-  for node in n1 n2; do
-    start unshare --mount --propagation private sh -c "$bind && exec slurmd -N $node" ||
-      give_up "slurmd $node"
-  done
-else
-  echo "MASTER_ADDR=127.0.0.1" >> "$folder/environment"
-  for node in n1 n2; do
-    start slurmd -N "$node" || give_up "slurmd $node"
-  done
-fi
+unshare --mount true 2> /dev/null || echo "MASTER_ADDR=127.0.0.1" >> "$folder/environment"
+for node in n1 n2; do
+  "$here/cluster-node.sh" "$folder" "$node" || give_up "slurmd $node"
+done
 
 for _ in {1..150}; do
   idle=$(sinfo --noheader --Node --format=%T 2> /dev/null | grep -c '^idle$' || true)

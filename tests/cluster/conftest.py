@@ -3,10 +3,12 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +38,8 @@ class Cluster:
     """SLURM's commands, pointed at the cluster of the tests."""
 
     environment: Mapping[str, str]
+    folder: Path
+    """State of its daemons."""
 
     def call(self, *command: str, cwd: Path | None = None) -> str:
         """Run a command of SLURM's and return what it prints."""
@@ -59,6 +63,38 @@ class Cluster:
         """What SLURM knows of a job: JobState, ExitCode, StdOut, NodeList, Restarts, ..."""
         shown = self.call("scontrol", "--oneliner", "show", "job", str(number))
         return dict(re.findall(r"(\w[\w:/]*)=(\S*)", shown))
+
+    def processes(self, job: int) -> dict[int, dict[str, str]]:
+        """Process ids of a running job's tasks and batch scripts, with their environments."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                variables = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            environment = dict(line.split("=", 1) for line in variables if "=" in line)
+            if environment.get("SLURM_JOB_ID") == str(job):
+                found[int(entry.name)] = environment
+        return found
+
+    def lose_node(self, node: str, job: int) -> None:
+        """As by a power cut: the node's daemon and all of a job, the only one on it."""
+        daemons = [int((self.folder / f"slurmd-{node}.pid").read_text())]
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (entry / "cmdline").read_bytes().startswith(f"slurmstepd: [{job}.".encode()):
+                    daemons.append(int(entry.name))
+        for process in (*daemons, *self.processes(job)):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def start_node(self, node: str) -> None:
+        """Again, after `lose_node`."""
+        subprocess.run([HERE / "cluster-node.sh", self.folder, node], check=True, timeout=30)
+        deadline = time.monotonic() + 30
+        while self.call("sinfo", "--noheader", f"--nodes={node}", "--format=%T") != "idle":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
     def wait(self, number: int, *, seconds: float) -> Job:
         """Until a job has ended. A job that is still there after `seconds` is cancelled: fails."""
@@ -107,7 +143,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "VENV": sys.prefix,
     }
     try:
-        yield Cluster(environment)
+        yield Cluster(environment, folder)
     finally:
         stopped = _script("cluster-stop.sh", folder)
     assert stopped.returncode == 0 and not stopped.stderr, stopped.stderr

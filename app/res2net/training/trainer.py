@@ -78,6 +78,9 @@ def _quieten() -> None:
     """Silence Lightning's hints that do not apply here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # but not which rank has failed, before the others are killed
+    launcher = "lightning.fabric.strategies.launchers.subprocess_script"
+    logging.getLogger(launcher).setLevel(logging.INFO)
     for message in (
         ".*does not have many workers.*",  # the workers are DALI's threads
         ".*dataloader is not resumable.*",  # ExactResume resumes it
