@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ranks import start, train
-from runs import differences, heartbeat_step, read_state, rows
+from runs import COMMAND, differences, heartbeat_step, read_state, rows
 
 SETTINGS = (
     "quickstart",
@@ -118,3 +119,51 @@ def test_ctrl_c_twice_ends_at_once(tmp_path: Path, environment: dict[str, str]) 
     last = (tmp_path / "log-0").read_text().strip().splitlines()[-1]
     assert last.startswith("interrupted at step 1; "), last
     assert not (run / "last.ckpt").exists() and not (run / "lock").exists()
+
+
+def launched(
+    folder: Path, environment: dict[str, str], *command: str, more: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """A training of two ranks, under way."""
+    asked = (*SETTINGS, "trainer.max_epochs=99", "run.name=stopped", "checkpoint.every_steps=1")
+    process = subprocess.Popen(
+        [*command, "train", *asked, *more],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = folder / "checkpoints/stopped"
+    wait_until(lambda: heartbeat_step(run) > 3, lambda: process.poll() is None)
+    return process
+
+
+def children(process: int) -> list[int]:
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def test_when_one_rank_dies_the_others_end(tmp_path: Path, environment: dict[str, str]) -> None:
+    process = launched(tmp_path, environment, COMMAND, more=("trainer.devices=2",))
+    (other,) = (
+        child
+        for child in children(process.pid)
+        if b"LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_bytes()
+    )
+    os.kill(other, signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: another rank ended or cannot be reached any more (")
+    assert last.endswith("what was saved is kept: run.resume=auto goes on from there")
+    assert process.returncode == 1 and "Traceback" not in err
+
+
+def test_torchrun_passes_sigterm_on(tmp_path: Path, environment: dict[str, str]) -> None:
+    torchrun = str(Path(COMMAND).with_name("torchrun"))
+    process = launched(tmp_path, environment, torchrun, "--nproc-per-node=2", "-m", "res2net")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert "\nstopped by SIGTERM at step " in err, err
+    run = tmp_path / "checkpoints/stopped"
+    assert read_state(run / "last.ckpt")["global_step"] == heartbeat_step(run)
+    assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"

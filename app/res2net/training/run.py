@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from functools import partial
 from typing import Any
@@ -172,9 +173,10 @@ def _failure(error: RuntimeError, config: Config, plan: Plan) -> WorkError | Non
             of_all_ranks=True,
         )
     # gloo raises plain RuntimeErrors
-    if isinstance(error, distributed.DistError) or "Connection closed by peer" in str(error):
+    if isinstance(error, distributed.DistError) or "gloo" in first_line:
+        why = re.sub(r"^\[\S+\] ", "", first_line).split(". ")[0]  # without the place in C++
         return WorkError(
-            f"another rank ended or cannot be reached any more ({first_line})", of_all_ranks=True
+            f"another rank ended or cannot be reached any more ({why})", of_all_ranks=True
         )
     return None
 
