@@ -104,11 +104,12 @@ def train(
     ranks: int = 2,
     run: Path | None = None,
     kill_at: int = 0,
+    seconds: float = 100,
     prepare: Callable[[], None] | None = None,
 ) -> None:
     """To the end; or until the heartbeat of `run` says step `kill_at`, then SIGKILL."""
     processes = start(folder, environment, *arguments, ranks=ranks, prepare=prepare)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + seconds
     try:
         if run is None:
             for process in processes:

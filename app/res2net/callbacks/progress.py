@@ -54,7 +54,7 @@ class Progress(L.Callback):
         self._val: dict[str, float] = {}
         self._best: float | None = None
         self._epoch = 0
-        self._step = 0
+        self._step = self._first_step = 0
         self._started = self._line_at = 0.0
         self._pace: Pace | None = None  # while a fit runs on rank 0
         self._live: Live | None = None
@@ -69,6 +69,7 @@ class Progress(L.Callback):
         if not trainer.is_global_zero:
             return
         self._epoch, self._step = trainer.current_epoch, trainer.global_step
+        self._first_step = self._step
         self._started = self._line_at = time.monotonic()
         self._pace = Pace(self._step, self.steps_per_epoch, self.max_epochs)
         console = Console(stderr=True)
@@ -125,6 +126,8 @@ class Progress(L.Callback):
             self._pace.end_validation(time.monotonic())
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._step == self._first_step:
+            return  # resumed from after the validation: the leg before has told of it
         if self._pace is not None and self._live is None:
             loss = self.train_metrics.latest.get("epoch_loss")
             self._print_line(
