@@ -92,8 +92,10 @@ def draw_lr_search(
     axes.annotate(
         f"{suggestion:.2g}",
         xy=(suggestion, marked),
-        xytext=(9, 6),
+        xytext=(-9, -4),  # below a curve that falls
         textcoords="offset points",
+        ha="right",
+        va="top",
         color=INK,
         fontsize=10,
     )
