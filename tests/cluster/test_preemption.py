@@ -119,6 +119,7 @@ def test_three_signals(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("layout", [ONE_NODE, TWO_NODES])
 def test_ten_signals(cluster: Cluster, tmp_path: Path, layout: tuple[str, ...]) -> None:
     signals = [to_all(signal.SIGUSR1)] * 4 + [to_all(signal.SIGTERM)] * 3

@@ -78,6 +78,7 @@ def off_every_other_block(out: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_safety_costs_little(tmp_path: Path, environment: dict[str, str], ranks: int) -> None:
     figures = tmp_path / "figures.json"

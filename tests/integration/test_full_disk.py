@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from disks import SmallDisk, fill, free
 from ranks import start, train
 from res2net.callbacks.summary import Summary
-from runs import rows
+from runs import differences, read_state, rows
 
 SETTINGS = (
     "quickstart",
@@ -98,3 +98,71 @@ def test_a_run_on_a_disk_that_is_full_for_a_while(
         path.name for path in (whole / "plots").iterdir()
     )
     assert not list(run.rglob(".*"))
+
+
+SAVING = (
+    "quickstart",
+    "trainer.max_epochs=1",
+    "data.global_batch_size=96",
+    "augment.mixup=0.4",
+    "optim.ema_decay=0.9",
+    "checkpoint.every_steps=4",
+    "logging.every_steps=3",
+)
+
+
+def full_while_two_are_saved() -> None:
+    """From step 7 to 13: those of the steps 8 and 12 fail."""
+    disk = Path(os.environ["SMALL_DISK"])
+    beat = Summary.on_train_batch_end
+
+    def then(self: Summary, trainer: Any, *arguments: Any) -> None:
+        beat(self, trainer, *arguments)
+        if trainer.is_global_zero and trainer.global_step == 7:
+            fill(disk)
+        if trainer.is_global_zero and trainer.global_step == 13:
+            free(disk)
+
+    Summary.on_train_batch_end = then  # type: ignore[method-assign, assignment]
+
+
+def test_saves_that_fail(
+    tmp_path: Path, environment: dict[str, str], small_disk: Callable[[float], SmallDisk]
+) -> None:
+    """On two ranks, of which one saves: the other hears of it."""
+    disk = small_disk(16)
+    train(tmp_path, environment, *SAVING, "run.name=whole")
+    where = environment | {"SMALL_DISK": str(disk.path)}
+    whole = tmp_path / "checkpoints/whole"
+    for name, code in (("continue", 0), ("stop", 1)):
+        (tmp_path / "log-0").unlink()
+        arguments = (*SAVING, f"run.dir={disk.path}", f"run.name={name}")
+        arguments += (f"checkpoint.on_error={name}",)
+        processes = start(tmp_path, where, *arguments, ranks=2, prepare=full_while_two_are_saved)
+        for process in processes:
+            process.join(100)
+        log = (tmp_path / "log-0").read_text()
+        assert [process.exitcode for process in processes] == [code, code], log
+        assert "Traceback" not in log
+        assert (tmp_path / "log-1").read_text() == ""
+        run = disk.path / name
+        failed = f"cannot write the checkpoint {run / 'next.ckpt'}: [Errno 28] No space left"
+        if name == "continue":
+            for step in (8, 12):
+                (line,) = [line for line in log.splitlines() if line.startswith(f"step {step}: ")]
+                assert failed in line and line.endswith("; going on")
+        else:
+            *_, last = log.splitlines()
+            assert last.startswith(f"error: {failed}") and "run.resume=auto" in last
+            assert log.count("error: ") == 1
+            assert read_state(run / "last.ckpt")["global_step"] == 4
+            disk.free()
+            train(tmp_path, environment, *arguments, "run.resume=auto")
+        for file in ("last.ckpt", "best.ckpt"):
+            assert differences(read_state(whole / file), read_state(run / file)) == []
+        assert rows(run) == rows(whole)
+        summary = json.loads((run / "summary.json").read_text())
+        assert (summary["status"], summary["steps"]) == ("completed", 14)
+        assert summary["best"] == json.loads((whole / "summary.json").read_text())["best"]
+        assert not [path for path in run.rglob("*") if path.name.startswith(".")]
+        assert not (run / "lock").exists() and not (run / "next.ckpt").exists()

@@ -182,6 +182,7 @@ def test_killed_three_times(tmp_path: Path, environment: dict[str, str], ranks: 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_killed_thirty_times(tmp_path: Path, environment: dict[str, str], ranks: int) -> None:
     check(tmp_path, environment, ranks=ranks, kills=30, epochs=8, seed=100 + ranks)

@@ -82,7 +82,7 @@ class SaveCheckpoints(Checkpoint):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = dict(state_dict["best"])
+        self.best = self.summary.best = dict(state_dict["best"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_at = time.monotonic()
@@ -137,8 +137,8 @@ class SaveCheckpoints(Checkpoint):
         if not self._save(trainer, is_best=is_best):
             self.best = before  # as the file is
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._failure:
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._failure:  # told when the other callbacks have ended, too
             raise WorkError(f"trained to the end, but {self._failure}", of_all_ranks=True)
 
     def _leave_if_asked(self, trainer: L.Trainer) -> None:

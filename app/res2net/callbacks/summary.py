@@ -43,6 +43,8 @@ class Summary(L.Callback):
         self.best: Mapping[str, float] = {}
         self._started = time.monotonic()
         self._before: dict[str, Any] = {}
+        self._results: dict[str, float | None] = {}
+        """Of the last epoch before this start."""
         self._executed = 0
         self._steps_per_epoch: int | None = None
         self._running = False
@@ -51,14 +53,22 @@ class Summary(L.Callback):
         self._heart_trouble = Trouble(run.heartbeat)
         self._trouble = Trouble(run.summary)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"results": self._latest()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._results = dict(state_dict["results"])
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         self._before = self.run.read_summary()
+        self._executed = self._before.get("steps_executed", 0)
         if self.run.heartbeat.exists():
             # empty after a kill before the first step
-            executed = self.run.heartbeat.read_text()[:12].strip()
-            self._executed = int(executed) if executed.isdigit() else 0
+            executed = self.run.heartbeat.read_bytes()[:12].strip()
+            if executed.isdigit():
+                self._executed = max(self._executed, int(executed))
         self._running = True
         with self._heart_trouble.attempt():
             self._open_heartbeat()
@@ -96,13 +106,11 @@ class Summary(L.Callback):
         Raises:
             WorkError: `completed` cannot be written; nothing else of the summary is worth a run.
         """
-        results = {k: v for accuracy in self.accuracies for k, v in accuracy.row.items()}
-        stored = {k: v for k, v in self._before.items() if k.startswith(("val/", "val_ema/"))}
         module = trainer.lightning_module
         summary = {
             "schema": SCHEMA,
             "status": status,
-            **(_finite(results) or stored),
+            **self._latest(),
             "best": _finite(self.best) or self._before.get("best", {}),
             "samples_seen": trainer.global_step * self.global_batch_size,
             "steps": trainer.global_step,
@@ -126,6 +134,10 @@ class Summary(L.Callback):
                 f"trained to the end, but cannot write {self.run.summary}: {reason(error)}; what "
                 "was saved is kept: make room and finish the run with run.resume=auto"
             ) from error
+
+    def _latest(self) -> dict[str, float | None]:
+        results = {k: v for accuracy in self.accuracies for k, v in accuracy.row.items()}
+        return _finite(results) or self._results
 
     def _open_heartbeat(self) -> int:
         if self._heartbeat is None:

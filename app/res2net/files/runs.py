@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from res2net.errors import InputError
+from res2net.files import checksum
 from res2net.files.quarantine import QUARANTINE
 
 SCHEMA = 1
@@ -145,11 +146,15 @@ class RunDirectory:
         return self.config.is_file()
 
     def read_summary(self) -> dict[str, Any]:
-        """The summary, empty before there is one."""
+        """The summary, empty before there is one. Raises InputError if it is damaged."""
         if not self.summary.is_file():
             return {}
-        summary = json.loads(self.summary.read_text())
-        assert isinstance(summary, dict)
+        try:
+            summary = json.loads(self.summary.read_bytes())
+        except ValueError:
+            summary = None
+        if not isinstance(summary, dict):
+            raise InputError(f"{self.summary} is damaged: delete it if it cannot be restored")
         return summary
 
     def newest_checkpoint(self) -> tuple[Path | None, str]:
@@ -171,11 +176,15 @@ class RunDirectory:
 
 
 def is_sound(path: Path) -> bool:
-    """Whether a checkpoint is whole: every part of the zip file against its checksum.
+    """Whether a checkpoint is whole: by its own checksum, else every part of the zip file by that
+    of its content.
 
     `torch.load` alone does not notice a flipped bit.
     """
     try:
+        matches = checksum.matches(path)
+        if matches is not None:
+            return matches
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
     except Exception:  # zipfile meets flipped bits with NotImplementedError, zlib.error and others

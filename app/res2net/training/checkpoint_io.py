@@ -1,13 +1,14 @@
 """How a checkpoint gets to the disk and back."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
 from res2net.errors import WorkError
 from res2net.files.atomic import atomic_write
+from res2net.files.checksum import SummedZip
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -23,7 +24,9 @@ class AtomicCheckpointIO(CheckpointIO):
         """Raises WorkError where the disk does not take it; the old file is untouched then."""
         try:
             with atomic_write(Path(path)) as file:
-                torch.save(checkpoint, file)
+                summed = SummedZip(file)
+                torch.save(checkpoint, cast(BinaryIO, summed))
+                summed.finish()
         # torch.save reports a full disk as RuntimeError
         except (OSError, RuntimeError) as error:
             if isinstance(error.__context__, KeyboardInterrupt):

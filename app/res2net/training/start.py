@@ -85,9 +85,10 @@ def _find_start(config: Config, run: RunDirectory) -> Start:
             f"the run {run.path} exists: run.resume=auto goes on with it, run.name=NAME starts "
             "another"
         )
-    stored = yaml.safe_load(run.config.read_text())
+    stored = _read_config(run)
     messages = _announce(config, stored, str(run.config))
-    summary = run.read_summary()
+    summary, warning = _read_summary(run)
+    messages = (*messages, *filter(None, [warning]))
     if path is not None:
         if path.resolve().parent != run.path.resolve():
             raise InputError(
@@ -138,12 +139,39 @@ def _begin(config: Config, run: RunDirectory, start: Start) -> None:
             f"the run {run.path} was changed by another process since this one looked: "
             "start it once more"
         )
-    if summary := run.read_summary():
+    summary, damaged = _read_summary(run)
+    if damaged:
+        run.summary.unlink()
+    elif summary:
         # before the configuration: killed in between, more epochs must not look completed
         atomic_write_json(run.summary, summary | {"status": "running"})
     run.next.unlink(missing_ok=True)
     remove_stale_temporaries(run.path)
     atomic_write_text(run.config, to_yaml(config))
+
+
+def _read_config(run: RunDirectory) -> dict[str, dict[str, Any]]:
+    """Raises InputError if it is damaged; one that was cut off lacks the last group."""
+    try:
+        stored = yaml.safe_load(run.config.read_bytes())
+        int(stored["trainer"]["max_epochs"])
+        if "logging" in stored and all(isinstance(leaves, dict) for leaves in stored.values()):
+            assert isinstance(stored, dict)
+            return stored
+    except (yaml.YAMLError, ValueError, LookupError, TypeError):
+        pass
+    raise InputError(
+        f"{run.config} is damaged: restore it, or go on under another name, as checkpoints have "
+        f"it, too: run.name=NAME run.resume={run.last}"
+    )
+
+
+def _read_summary(run: RunDirectory) -> tuple[dict[str, Any], str]:
+    """It, and a line to say if it is damaged: what it counts is not worth a run."""
+    try:
+        return run.read_summary(), ""
+    except InputError:
+        return {}, f"{run.summary} is damaged: restarts and time are counted anew"
 
 
 def _files(run: RunDirectory) -> Seen:
