@@ -13,7 +13,7 @@ test: $(VENV)/.dev check  ## style, types and all tests that need no cluster
 	$(BIN)/pytest -m "not cluster and not gpu and not soak" --numprocesses 2 --dist worksteal
 
 test-cluster: $(VENV)/.dev  ## the tests on a real SLURM cluster on this machine (Debian's slurm-wlm)
-	$(BIN)/pytest -m cluster
+	$(BIN)/pytest -m "cluster and not soak"
 
 soak: $(VENV)/.dev  ## the long forms of tests; RES2NET_IMAGENET_SAMPLE: a folder of ImageNet's JPEG
 	$(BIN)/pytest -m soak --numprocesses 2 --dist worksteal
