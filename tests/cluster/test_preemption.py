@@ -159,7 +159,7 @@ def test_time_limit_operator_and_scancel(cluster: Cluster, tmp_path: Path) -> No
     assert job.state == "CANCELLED" and restarts() == 2
     said = [line for line in job.output.splitlines() if line.startswith("stopped by ")]
     assert [line.split()[2] for line in said] == ["SIGUSR1", "SIGTERM", "SIGTERM"]
-    assert "was requeued and goes on by itself" in said[1]
+    assert "is requeued and goes on by itself" in said[1]
     assert "is being cancelled and not requeued" in said[2]
     assert "Traceback" not in job.output
     summary = summary_of(run)

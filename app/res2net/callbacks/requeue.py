@@ -10,6 +10,8 @@ from res2net.files import slurm
 TIMEOUT = 30.0
 """Seconds for SLURM's answer: its controller may be busy, or starting again itself."""
 
+ATTEMPTS = 3
+
 
 def requeue() -> str:
     """Requeue the SLURM job that this process is a task of; for global rank 0.
@@ -22,22 +24,29 @@ def requeue() -> str:
     number = os.environ.get("SLURM_JOB_ID", "")
     if not number or "SLURM_STEP_ID" not in os.environ:  # not a task
         return ""
-    job = slurm.ask(number)
-    if job and job.restarts > int(os.environ.get("SLURM_RESTART_COUNT") or 0):
-        return f"SLURM job {number} was requeued and goes on by itself"
-    if job and job.state not in ("RUNNING", "SUSPENDED") and job.reason != "TimeLimit":
-        return f"SLURM job {number} is being cancelled and not requeued: submit it again to go on"
-    try:
-        subprocess.run(
-            ["scontrol", "requeue", number],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=True,
-            start_new_session=True,  # signals to the group of this process do not end it
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        words = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-        why = " ".join(words.split())
-        return f"SLURM job {number} was not requeued ({why}): submit it again to go on"
-    return f"SLURM job {number} is requeued and goes on by itself"
+    for _ in range(ATTEMPTS):
+        job = slurm.ask(number)
+        if job and job.restarts > int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+            return f"SLURM job {number} is requeued and goes on by itself"
+        if job and job.state not in ("RUNNING", "SUSPENDED") and job.reason != "TimeLimit":
+            return (
+                f"SLURM job {number} is being cancelled and not requeued: submit it again to go on"
+            )
+        try:
+            done = subprocess.run(
+                ["scontrol", "requeue", number],
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                start_new_session=True,  # signals to the group of this process do not end it
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            why = str(error)
+            break
+        if done.returncode == 0:
+            return f"SLURM job {number} is requeued and goes on by itself"
+        why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        if done.returncode > 0:
+            break
+        # ended by a signal to all processes of the job, as a requeue sends one: look again
+    return f"SLURM job {number} was not requeued ({why}): submit it again to go on"
