@@ -1,13 +1,24 @@
-"""`res2net features`: the pooled features of images, in one file."""
+"""`res2net features`: features of images in one file, and how well a line tells their classes."""
 
 import argparse
 import json
+import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from res2net.cli.images import add_image_arguments, find_images, reading
 from res2net.data.sources.scan import counted
-from res2net.errors import WorkError
+from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_file
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from res2net.inference.feature_forms import Batches
+    from res2net.inference.labelled import Labels
+    from res2net.inference.probe import ProbeResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,19 +26,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        required=True,
-        help="a new file: .npz (arrays `features` float32 (N, C) and `sources` str (N,), for "
-        "numpy.load) or .csv (a row an image: source,f0,f1,...; for few images)",
+        help="a new file: .npz or .safetensors (`features` float32 (N, C) and `sources`), "
+        ".parquet, or .csv for few images; with labels where the images lie in folders of classes",
+    )
+    parser.add_argument(
+        "--stage",
+        type=_stage,
+        default="pooled",
+        metavar="N|all|pooled",
+        help="of which stage, averaged over its places: 1 to 4, or all of them, each for itself; "
+        "pooled: the classifier's input (pooled)",
+    )
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="fit a linear classifier to the features of images in folders of classes, and print "
+        "its accuracy on a fifth of them that it has not seen; needs scikit-learn",
+    )
+    parser.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="of the probe's split (0)"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Raises InputError, and WorkError if not all images could be read or the file written."""
-    from res2net.inference.feature_file import SUFFIXES, write_features
+    from res2net.inference.feature_file import SUFFIXES, check_form, write_features
+    from res2net.inference.labelled import labels_of_folders
 
-    file = new_file(arguments.out, SUFFIXES)
-    images = find_images(arguments.images)
+    if arguments.out is None and not arguments.probe:
+        raise InputError("--out FILE is missing: where the features go (--probe alone needs none)")
+    file = None
+    if arguments.out is not None:
+        file = new_file(arguments.out, SUFFIXES)
+        check_form(file)
+    problems: list[InputError] = []
+    images = find_images(arguments.images, problems.append)
+    labels = labels_of_folders(arguments.images, images)
+    if arguments.probe:
+        _check_probe(labels, images)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
 
     from res2net.inference.features import FeatureExtractor  # PyTorch takes seconds
 
@@ -38,30 +77,102 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         batch_size=arguments.batch_size,
         ema=arguments.ema,
+        stage=arguments.stage,
     )
     start = time.perf_counter()
+    kept: list[tuple[Sequence[str], np.ndarray]] = []
     with reading(images, doing="extracting") as taken:
-        batches = extractor.stream(taken.images, on_unreadable=taken.on_unreadable)
-        count = write_features(file, batches, num_features=extractor.num_features)
+        batches: Batches = extractor.stream(taken.images, on_unreadable=taken.on_unreadable)
+        if arguments.probe:
+            batches = _keep(batches, kept)
+        if file is not None:
+            count = write_features(file, batches, parts=extractor.parts, labels=labels)
+        else:
+            count = sum(len(sources) for sources, _ in batches)
     speed = count / (time.perf_counter() - start)
 
-    if arguments.json:
-        result = {
-            "file": str(file),
-            "images": count,
-            "unreadable": taken.unreadable,
-            "num_features": extractor.num_features,
-            "images_per_second": speed,
-        }
-        print(json.dumps(result))
-    else:
-        print(
-            f"{file}: {counted(count, 'image')}, {extractor.num_features} features each, "
-            f"{speed:.1f} images/s"
-        )
+    result: dict[str, Any] = {
+        "file": str(file) if file else None,
+        "images": count,
+        "unreadable": taken.unreadable,
+        "num_features": extractor.num_features,
+        "parts": dict(extractor.parts),
+        "classes": len(labels.class_names) if labels else None,
+        "images_per_second": speed,
+    }
+    lines = [
+        f"{file or arguments.model}: {counted(count, 'image')}, {extractor.num_features} features "
+        f"each, {f'{len(labels.class_names):,} classes, ' if labels else ''}{speed:.1f} images/s"
+    ]
+    if labels is not None and arguments.probe:
+        found = _probe(kept, labels, arguments.seed)
+        result["probe"] = asdict(found)
+        lines.append(_describe(found))
+    print(json.dumps(result) if arguments.json else "\n".join(lines))
+
+    lost = ["some paths had no images"] if problems else []
     if taken.unreadable:
+        lost.append(f"{taken.unreadable:,} of {counted(len(images), 'image')} could not be read")
+    if lost:
+        where = f"are in {file}" if file else "were used"
         raise WorkError(
-            f"{taken.unreadable:,} of {counted(len(images), 'image')} could not be read, see "
-            f"above; the features of the other {count:,} are in {file}"
+            f"{' and '.join(lost)}, see above; the features of the other {count:,} {where}"
         )
     return 0
+
+
+def _check_probe(labels: "Labels | None", images: Sequence[str]) -> None:
+    from res2net.inference.probe import check_probe
+
+    if labels is None:
+        raise InputError(
+            "--probe: these images have no labels; give one folder, which has a folder for each "
+            "class (DIR/cat/1.jpg, DIR/dog/2.jpg)"
+        )
+    check_probe(labels.of(images), labels.class_names)
+
+
+def _keep(
+    batches: "Batches", kept: list[tuple[Sequence[str], "np.ndarray"]]
+) -> Iterator[tuple[Sequence[str], "np.ndarray"]]:
+    """The same, put into `kept` as well."""
+    for batch in batches:
+        kept.append(batch)
+        yield batch
+
+
+def _probe(
+    kept: list[tuple[Sequence[str], "np.ndarray"]], labels: "Labels", seed: int
+) -> "ProbeResult":
+    import numpy as np
+
+    from res2net.inference.probe import check_probe, probe
+
+    if not kept:
+        raise WorkError("not one image could be read, so there is nothing to fit")
+    sources = [source for names, _ in kept for source in names]
+    truth = labels.of(sources)
+    check_probe(truth, labels.class_names)  # once more: some images may have been unreadable
+    return probe(np.concatenate([rows for _, rows in kept]), truth, seed=seed)
+
+
+def _describe(found: "ProbeResult") -> str:
+    return (
+        f"linear probe: {found.top1:.2%} of {counted(found.held_out, 'image')} held out "
+        f"({found.train_top1:.2%} of the {found.train:,} it was fitted to; {found.classes:,} "
+        f"classes, the most frequent has {found.chance:.2%}; stratified split of seed {found.seed})"
+    )
+
+
+def _stage(text: str) -> int | str:
+    if text in ("all", "pooled"):
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no stage: 1 and on, all or pooled")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed: 0 or more")
+    return int(text)

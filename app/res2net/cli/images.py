@@ -1,29 +1,46 @@
 """What the verbs for images share: their arguments, which images are meant, how far they are."""
 
 import argparse
+import glob
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 from res2net.cli.arguments import positive
+from res2net.data.sources.scan import EXTENSIONS
 from res2net.errors import InputError
+from res2net.weights.shipped import SHIPPED
+
+if TYPE_CHECKING:
+    from res2net.inference.opened import Loader
+
+T = TypeVar("T")
 
 PROGRESS_FROM = 100
 """Fewer images are done before a progress bar is worth reading."""
 
 
-def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+DALI_FROM = 500
+"""Of so many images on DALI pays: it takes a second or two to start."""
+
+
+def add_image_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """`required`: at least one image."""
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a run directory, a checkpoint or weights file, or a variant with --weights",
+        help="a run directory, a checkpoint or weights file, a variant with --weights, or "
+        f"{' or '.join(SHIPPED)}, which comes with the package",
     )
     parser.add_argument(
         "images",
         metavar="IMAGE|DIR",
-        nargs="+",
-        help="images, and folders that are searched for images at any depth",
+        nargs="+" if required else "*",
+        help="images; folders, which are searched for images at any depth; patterns in quotes "
+        "('photos/**/*.jpg'); - for a list of these on stdin, one a line",
     )
     parser.add_argument(
         "--weights", metavar="FILE|NAME", help="for a variant; in1k: the published ones"
@@ -46,28 +63,92 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def find_images(paths: Sequence[str]) -> list[str]:
+def add_loader_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--loader",
+        choices=["auto", "dali", "pillow"],
+        default="auto",
+        help=f"what decodes images; auto: DALI, where it is installed, from {DALI_FROM} on (auto)",
+    )
+
+
+def choose_loader(asked: str, count: int) -> "Loader":
+    """The loader for `count` images."""
+    if asked == "auto":
+        from res2net.inference.dali_files import has_dali
+
+        return "dali" if count >= DALI_FROM and has_dali() else "pillow"
+    return "dali" if asked == "dali" else "pillow"
+
+
+def find_images(
+    paths: Sequence[str], on_problem: Callable[[InputError], None] | None = None
+) -> list[str]:
     """Files as they are, folders as the images in them at any depth, sorted.
 
-    As in data sets, links are followed, and hidden files and folders are left out.
+    As in data sets, links are followed, and hidden files and folders are left out. A pattern
+    (`*`, `?`, `[...]`, `**` for any depth) that is no path stands for what it matches, sorted; `-`
+    for the paths, folders and patterns on stdin, one a line or, as `find -print0` writes them, with
+    zero bytes between.
+
+    Args:
+        paths: As above.
+        on_problem: Told of each path that gives no image, if others do. None: raise at the first.
 
     Raises:
-        InputError: A path does not exist, or there are no images in a folder.
+        InputError: A path does not exist, a pattern matches nothing, there are no images in a
+            folder, or there is no image at all.
     """
-    from res2net.data.sources.folder import EXTENSIONS
-
     images: list[str] = []
-    for path in paths:
-        if not os.path.exists(path):
-            raise InputError(f"{path}: no such image or folder")
-        if not os.path.isdir(path):
-            images.append(path)
-            continue
+    problems: list[InputError] = []
+    for path in _with_stdin(paths):
+        try:
+            images += _images_of(path)
+        except InputError as error:
+            if on_problem is None:
+                raise
+            problems.append(error)
+    if problems and not images:
+        raise InputError("; ".join(map(str, problems)))
+    if not images:
+        raise InputError("no images: name files, folders or patterns, or - for a list on stdin")
+    for problem in problems:
+        assert on_problem is not None
+        on_problem(problem)
+    return images
+
+
+def _images_of(path: str) -> list[str]:
+    """A file, a folder or a pattern."""
+    if os.path.isdir(path):
         found = [file for file in _files_below(path) if file.lower().endswith(EXTENSIONS)]
         if not found:
             raise InputError(f"{path}: no images in this folder (known: {', '.join(EXTENSIONS)})")
-        images += sorted(found)
+        return sorted(found)
+    if os.path.exists(path):
+        return [path]
+    if not glob.has_magic(path):
+        raise InputError(f"{path}: no such image or folder")
+    matching = sorted(glob.glob(path, recursive=True))
+    # with ** the files come as well as the folders that hold them
+    images = [file for file in matching if not os.path.isdir(file)]
+    if not images:
+        images = [file for folder in matching for file in _images_of(folder)]
+    if not images:
+        raise InputError(f"{path}: this pattern matches no file")
     return images
+
+
+def _with_stdin(paths: Sequence[str]) -> Iterator[str]:
+    for path in paths:
+        if path != "-":
+            yield path
+            continue
+        listed = sys.stdin.buffer.read()
+        between = b"\0" if b"\0" in listed else b"\n"
+        for line in listed.split(between):
+            if line.strip():
+                yield os.fsdecode(line.rstrip(b"\r\n"))
 
 
 class Reading:
@@ -78,33 +159,62 @@ class Reading:
         unreadable: How many could not be read.
     """
 
-    def __init__(self, images: Iterator[str], say: Callable[[str], None]) -> None:
-        self.images = images
+    def __init__(
+        self, images: Sequence[str], say: Callable[[str], None], advance: Callable[[int], None]
+    ) -> None:
+        self.images = self._counted(images)
         self.unreadable = 0
         self._say = say
+        self._advance = advance
 
     def on_unreadable(self, error: InputError) -> None:
         """Name an image on stderr and count it."""
         self.unreadable += 1
         self._say(f"error: {error}")
 
+    def follow(self, results: Iterator[T]) -> Iterator[T]:
+        """The same, one for each image that could be read; each moves the bar on.
+
+        For what takes all `images` at once.
+        """
+        before = self.unreadable
+        for result in results:
+            self._advance(1 + self.unreadable - before)
+            before = self.unreadable
+            yield result
+
+    def _counted(self, images: Sequence[str]) -> Iterator[str]:
+        for image in images:
+            yield image
+            self._advance(1)
+
 
 @contextmanager
-def reading(images: list[str], *, doing: str, bar: bool = True) -> Iterator[Reading]:
+def reading(images: Sequence[str], *, doing: str, bar: bool = True) -> Iterator[Reading]:
     """With a progress bar called `doing` for many images, if `bar` and stderr is a terminal."""
-    if not (bar and len(images) > PROGRESS_FROM and sys.stderr.isatty()):
-        yield Reading(iter(images), lambda message: print(message, file=sys.stderr))
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+    with warnings.catch_warnings():
+        # Pillow's about large images and odd metadata: what cannot be read is told as an error
+        warnings.filterwarnings("ignore", module="PIL")
+        if not (bar and len(images) > PROGRESS_FROM and sys.stderr.isatty()):
 
-    console = Console(stderr=True)
-    # Redirected stdout would end up in this console, that is on stderr.
-    with Progress(console=console, redirect_stdout=False) as progress:
-        yield Reading(
-            iter(progress.track(images, description=doing)),
-            lambda message: console.print(message, markup=False, highlight=False, soft_wrap=True),
-        )
+            def say(message: str) -> None:
+                print(message, file=sys.stderr)
+
+            yield Reading(images, say, lambda count: None)
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        # Redirected stdout would end up in this console, that is on stderr.
+        with Progress(console=console, redirect_stdout=False) as progress:
+            task = progress.add_task(doing, total=len(images))
+            yield Reading(
+                images,
+                lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
+                lambda count: progress.advance(task, count),
+            )
+            progress.update(task, completed=len(images))
 
 
 def _files_below(folder: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ Reads tables; builds no network.
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,6 +14,7 @@ from res2net.errors import InputError
 from res2net.models.variants import ALIASES, VARIANTS, Variant, nearest_variants
 from res2net.weights.catalog import DEFAULT, cache_folder, cached, published_for
 from res2net.weights.published import PublishedFile
+from res2net.weights.shipped import SHIPPED, ShippedWeights
 
 # mmpretrain states 4.22 G for res2net50_14w_8s, whose convolutions and classifier make 4.18 G.
 MACS = (
@@ -78,7 +80,15 @@ def _as_json(variant: Variant) -> dict[str, Any]:
         "published": published,
         "aliases": _aliases(variant),
         "weights": [_file_as_json(published) for published in published_for(variant.name)],
+        "shipped": [
+            asdict(shipped) | {"top1": _fraction(shipped.top1), "path": str(shipped.path)}
+            for shipped in _shipped(variant)
+        ],
     }
+
+
+def _shipped(variant: Variant) -> list[ShippedWeights]:
+    return [shipped for shipped in SHIPPED.values() if shipped.variant == variant.name]
 
 
 def _file_as_json(published: PublishedFile) -> dict[str, Any]:
@@ -124,8 +134,11 @@ def _print_tables(variants: list[Variant]) -> None:
             "" if variant.top5 is None else f"{variant.top5:.2f}%",
             variant.measured_by or "",
             " ".join(
-                published.source + ("*" if cached(published) else "")
-                for published in published_for(variant.name)
+                [
+                    published.source + ("*" if cached(published) else "")
+                    for published in published_for(variant.name)
+                ]
+                + [shipped.name for shipped in _shipped(variant)]
             ),
         )
     aliases = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
@@ -157,7 +170,18 @@ def _print_details(variant: Variant) -> None:
         ("aliases", ", ".join(_aliases(variant)) or "none"),
     )
     files = published_for(variant.name)
-    if not files:
+    for shipped in _shipped(variant):
+        print()
+        accuracy = f"top-1 {shipped.top1:.2f}% of {shipped.images} images, measured by this project"
+        _print_lines(
+            f"{shipped.name} (comes with the package)",
+            ("accuracy", accuracy),
+            ("licence", shipped.licence),
+            ("data", shipped.data),
+            ("made by", shipped.command),
+            ("file", str(shipped.path)),
+        )
+    if not files and not _shipped(variant):
         print("\nNobody published weights that can be fetched.")
     for published in files:
         default = f" ({DEFAULT}, the default)" if published is files[0] else ""

@@ -6,24 +6,46 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from res2net.cli.arguments import positive
-from res2net.cli.images import add_image_arguments, find_images, reading
+from res2net.cli.images import (
+    add_image_arguments,
+    add_loader_argument,
+    choose_loader,
+    find_images,
+    reading,
+)
 from res2net.data.sources.scan import counted
-from res2net.errors import WorkError
+from res2net.errors import InputError, WorkError
+from res2net.files.atomic import new_file
+from res2net.weights.shipped import SAMPLE
 
 if TYPE_CHECKING:
     from res2net.inference.predictor import Prediction
 
 TOPK = 5
+SHEET = 96
+"""Most images of a contact sheet: twelve rows."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_image_arguments(parser)
+    add_image_arguments(parser, required=False)
+    parser.add_argument(
+        "--sample",
+        action="store_true",
+        help="also the image that comes with the package, a handwritten 3 for res2net_digits",
+    )
     parser.add_argument(
         "--topk", type=positive, metavar="K", help=f"classes to name ({TOPK}, or all if fewer)"
     )
+    parser.add_argument(
+        "--sheet",
+        metavar="PNG",
+        help=f"a new picture of the first {SHEET} images with what they were taken for",
+    )
+    add_loader_argument(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of objects")
     form.add_argument("--jsonl", action="store_true", help="print one object a line")
@@ -32,7 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Raises InputError, and WorkError at the end if some images could not be read."""
-    images = find_images(arguments.images)
+    sheet = new_file(arguments.sheet, (".png",)) if arguments.sheet else None
+    asked = [*arguments.images, *([str(SAMPLE)] if arguments.sample else [])]
+    problems: list[InputError] = []
+    images = find_images(asked, problems.append)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
 
     from res2net.inference.predictor import Predictor  # PyTorch takes seconds
 
@@ -56,17 +83,63 @@ def run(arguments: argparse.Namespace) -> int:
         write = _write_csv
     else:
         write = _write_table
+    loader = choose_loader(arguments.loader, len(images))
+    shown: list[Prediction] = []
     # Rows that appear in the same terminal are progress enough, and a bar would cut through them.
     scrolls = sys.stdout.isatty() and write is not _write_table
     with reading(images, doing="predicting", bar=not scrolls) as taken:
-        predictions = predictor.stream(taken.images, topk=topk, on_unreadable=taken.on_unreadable)
-        write(predictions, topk)
+        predictions = predictor.stream(
+            images if loader == "dali" else taken.images,
+            topk=topk,
+            on_unreadable=taken.on_unreadable,
+            loader=loader,
+        )
+        if loader == "dali":
+            predictions = taken.follow(predictions)
+        write(_keep(predictions, shown, SHEET if sheet else 0), topk)
+    if sheet is not None:
+        predicted = len(images) - taken.unreadable
+        _draw_sheet(shown, sheet, title=f"{arguments.model}: predictions", count=predicted)
+    lost = [*(["some paths had no images"] if problems else [])]
     if taken.unreadable:
+        lost.append(f"{taken.unreadable:,} of {counted(len(images), 'image')} could not be read")
+    if lost:
         raise WorkError(
-            f"{taken.unreadable:,} of {counted(len(images), 'image')} could not be read, see "
-            f"above; the classes of the other {len(images) - taken.unreadable:,} were printed"
+            f"{' and '.join(lost)}, see above; the classes of the other "
+            f"{len(images) - taken.unreadable:,} were printed"
         )
     return 0
+
+
+def _keep(
+    predictions: Iterator["Prediction"], shown: list["Prediction"], most: int
+) -> Iterator["Prediction"]:
+    """The same; the first of them are put into `shown`."""
+    for prediction in predictions:
+        if len(shown) < most:
+            shown.append(prediction)
+        yield prediction
+
+
+def _draw_sheet(shown: list["Prediction"], sheet: Path, *, title: str, count: int) -> None:
+    from res2net.data.sources.folder import FolderSource
+    from res2net.data.tile import tile
+    from res2net.plots.tiles import draw_tiles
+
+    paths = [prediction.source for prediction in shown]
+    source = FolderSource.of_files("", ("",), {"": paths})
+    tiles = [
+        (
+            tile(source, index),
+            f"{each.label}\n{each.score:.1%}\n{os.path.basename(_printable(each.source))}",
+        )
+        for index, each in enumerate(shown)
+    ]
+    note = counted(count, "image")
+    if len(shown) < count:
+        note = f"the first {len(shown)} of {note}"
+    draw_tiles(tiles, sheet, title=title, note=note)
+    print(f"written: {sheet}", file=sys.stderr)
 
 
 _Writer = Callable[[Iterator["Prediction"], int], None]

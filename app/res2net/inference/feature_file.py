@@ -1,56 +1,69 @@
 """Write the features of any number of images as one file, whole or not at all.
 
-.npz   `features` float32 (N, C) and `sources` str (N,), for `numpy.load`
-.csv   a table: source, f0, f1, ...; nine digits, which give back every float32 exactly
+.npz           `features` float32 (N, C) and `sources` str (N,), for `numpy.load`
+.safetensors   `features`, and `sources` uint8: UTF-8 with a zero byte after each name
+.parquet       a row an image: source, features; by pyarrow
+.csv           a row an image: source, f0, f1, ...; for few images
+
+Images with labels have theirs as well: .npz and .safetensors as `labels` int64 (N,), indices of
+`class_names`; .parquet and .csv in a column `label`, by name.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import shutil
-import tempfile
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, BinaryIO
-
-import numpy as np
 
 from res2net.errors import WorkError
 from res2net.files.atomic import atomic_write, new_file
+from res2net.inference import feature_forms
+from res2net.inference.feature_forms import Batches, Table, Write
+from res2net.inference.labelled import Labels
 
-SUFFIXES = (".npz", ".csv")
+_FORMS: dict[str, Write] = {
+    ".npz": feature_forms.write_npz,
+    ".safetensors": feature_forms.write_safetensors,
+    ".parquet": feature_forms.write_parquet,
+    ".csv": feature_forms.write_csv,
+}
+SUFFIXES = tuple(_FORMS)
 
-Batches = Iterable[tuple[Sequence[str], np.ndarray]]
-"""Sources and features float32 (N, C), as `FeatureExtractor.stream` gives them."""
 
-_CHUNK = 1 << 20
-_ROWS = 4096
+def check_form(path: Path) -> None:
+    """Whether what writes this form is installed; asked before long work. Raises InputError."""
+    if path.suffix == ".parquet":
+        feature_forms.check_parquet()
 
 
-def write_features(path: str | os.PathLike[str], batches: Batches, *, num_features: int) -> int:
-    """Write what comes as it comes: only the sources are held, and those only for `.npz`.
+def write_features(
+    path: str | os.PathLike[str],
+    batches: Batches,
+    *,
+    parts: Mapping[str, int],
+    labels: Labels | None = None,
+) -> int:
+    """Write what comes as it comes: of all that is written only sources and labels are held.
 
     Args:
         path: A new file.
         batches: See `Batches`.
-        num_features: C.
+        parts: The arrays that are written, see `FeatureExtractor.parts`.
+        labels: Of all sources that may come.
 
     Returns:
         Images written, at least one.
 
     Raises:
-        InputError: As `new_file`, for `SUFFIXES`.
+        InputError: As `new_file`, for `SUFFIXES`; or pyarrow is missing.
         WorkError: There are no features, something else made the file meanwhile, or it cannot be
             written. There is no new file then, nor after an exception of `batches`.
     """
     target = new_file(path, SUFFIXES)
-    write = _write_npz if target.suffix == ".npz" else _write_csv
+    check_form(target)
     try:
         with atomic_write(target) as stream:
-            count = write(stream, batches, num_features, target.parent)
+            count = _FORMS[target.suffix](stream, Table(batches, parts, labels), target.parent)
             if count == 0:
                 raise WorkError(f"{target}: not written, not one image could be read")
             if os.path.lexists(target):  # an hour may have passed since the check
@@ -58,50 +71,4 @@ def write_features(path: str | os.PathLike[str], batches: Batches, *, num_featur
     except OSError as error:
         reason = error.strerror or error
         raise WorkError(f"{target}: cannot be written ({reason}), nothing is kept") from error
-    return count
-
-
-def _write_npz(stream: BinaryIO, batches: Batches, num_features: int, folder: Path) -> int:
-    sources: list[str] = []
-    # The header of an array tells its rows, known only at the end. This file has no name, so that
-    # a kill leaves nothing of it.
-    with tempfile.TemporaryFile(dir=folder) as rows:
-        for names, features in batches:
-            sources += names
-            rows.write(np.ascontiguousarray(features, "<f4").data)
-        rows.seek(0)
-        with zipfile.ZipFile(stream, "w") as archive:
-            with archive.open("features.npy", "w", force_zip64=True) as member:
-                _write_header(member, "<f4", (len(sources), num_features))
-                shutil.copyfileobj(rows, member, _CHUNK)
-            # Four bytes a character and padded to the longest: deflated, it is small again.
-            deflated = zipfile.ZipInfo("sources.npy")
-            deflated.compress_type = zipfile.ZIP_DEFLATED
-            kind = f"<U{max(map(len, sources), default=1)}"
-            with archive.open(deflated, "w", force_zip64=True) as member:
-                _write_header(member, kind, (len(sources),))
-                for start in range(0, len(sources), _ROWS):
-                    member.write(np.array(sources[start : start + _ROWS], kind).tobytes())
-    return len(sources)
-
-
-def _write_header(stream: IO[bytes], kind: str, shape: tuple[int, ...]) -> None:
-    header = {"descr": kind, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
-
-
-def _write_csv(stream: BinaryIO, batches: Batches, num_features: int, folder: Path) -> int:
-    count = 0
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["source", *(f"f{number}" for number in range(num_features))])
-    for names, features in batches:
-        for name, row in zip(names, features.tolist(), strict=True):
-            # File names need not be text, the table must be.
-            text = os.fsencode(name).decode(errors="backslashreplace")
-            writer.writerow([text, *(f"{value:.9g}" for value in row)])
-        stream.write(table.getvalue().encode())
-        table.seek(0)
-        table.truncate()
-        count += len(names)
     return count

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from res2net.errors import InputError
 from res2net.inference.images import ImageLike, OnUnreadable
 from res2net.inference.opened import BATCH_SIZE, Device, OpenedModel
 
@@ -18,12 +20,14 @@ class FeatureExtractor:
     """Opens a model once and gives the pooled features of images; may be shared between threads.
 
     The features are what the classifier's linear layer gets: the last stage's map, averaged over
-    its positions. Images are handled as by `Predictor`.
+    its positions; or the same of another stage, or of all one after the other. Images are handled
+    as by `Predictor`.
 
     Attributes:
         model: The network in evaluation mode, on `device`.
         preprocessing: Of the weights; the published 256/224 where they name none.
         num_features: C, the numbers of one image.
+        parts: What these are, in order: `features` -> C, or of all stages `stage1` -> C1 and on.
         device: Where it runs.
     """
 
@@ -36,8 +40,13 @@ class FeatureExtractor:
         device: Device = "auto",
         batch_size: int = BATCH_SIZE,
         ema: bool = False,
+        stage: int | Literal["pooled", "all"] = "pooled",
     ) -> None:
-        """Arguments and errors are those of `OpenedModel`."""
+        """Arguments and errors are those of `OpenedModel`.
+
+        `stage`: `pooled`, the classifier's input; 1 for the first stage and on; or `all`. Raises
+        InputError where there is no such stage.
+        """
         self._opened = OpenedModel(
             model,
             weights=weights,
@@ -48,7 +57,23 @@ class FeatureExtractor:
         )
         self.model = self._opened.network
         self.preprocessing = self._opened.preprocessing
-        self.num_features = self.model.head.fc.in_features
+        channels = self.model.backbone.stage_channels
+        if stage in ("pooled", "all"):
+            wanted = range(len(channels) - 1 if stage == "pooled" else 0, len(channels))
+        elif isinstance(stage, int) and 1 <= stage <= len(channels):
+            wanted = range(stage - 1, stage)
+        else:
+            name = self.model.variant or "the network"
+            raise InputError(
+                f"stage {stage!r}: {name} has the stages 1 to {len(channels)}; also: pooled, all"
+            )
+        self._wanted = wanted
+        self.parts = MappingProxyType(
+            {f"stage{index + 1}": channels[index] for index in wanted}
+            if stage == "all"
+            else {"features": channels[wanted[0]]}
+        )
+        self.num_features = sum(self.parts.values())
         self.device = self._opened.device
 
     def __call__(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
@@ -84,4 +109,6 @@ class FeatureExtractor:
 
     def _pool(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, S, S) -> (N, C), as in `ClassificationHead`."""
-        return F.adaptive_avg_pool2d(self.model.forward_features(images), 1).flatten(1)
+        maps = self.model.feature_maps(images)
+        pooled = [F.adaptive_avg_pool2d(maps[index], 1).flatten(1) for index in self._wanted]
+        return torch.cat(pooled, dim=1)

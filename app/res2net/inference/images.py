@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -18,29 +19,31 @@ from PIL import Image, UnidentifiedImageError
 from res2net.errors import InputError
 from res2net.preprocessing import to_rgb, too_large
 
-ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
-"""A path, the bytes of an image file, a PIL image, or uint8 (H, W, 3) RGB or (H, W) grey."""
-_KINDS = (str, os.PathLike, bytes, Image.Image, np.ndarray)
+ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray | torch.Tensor
+"""A path, the bytes of an image file, such a file opened for reading, a PIL image, an array uint8
+(H, W, 3) RGB or (H, W) grey, or a tensor uint8 (3, H, W) or (1, H, W) as torchvision reads them."""
+_KINDS = (str, os.PathLike, bytes, Image.Image, np.ndarray, torch.Tensor)
 
 OnUnreadable = Callable[[InputError], None] | None
 """Told of an image that cannot be read, which is then left out. None: raise."""
 
 _READERS = min(8, os.cpu_count() or 1)
 
-# PIL images are decoded at first use, and two threads may hold the same one.
+# PIL images are decoded at first use, files have one position: two threads may hold the same one.
 _LOADING = threading.Lock()
 
 
 def is_one_image(images: object) -> bool:
     """Whether this is an `ImageLike` rather than an iterable of them."""
-    return isinstance(images, _KINDS)
+    return isinstance(images, _KINDS) or _is_open_file(images)
 
 
 def name_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, ImageLike]]:
     """Each image with what to call it: its path, or which image of the call it is."""
-    if isinstance(images, _KINDS):
-        yield _name(images, "the image"), images
+    if is_one_image(images):
+        yield _name(cast(ImageLike, images), "the image"), cast(ImageLike, images)
         return
+    images = cast(Iterable[ImageLike], images)
     for number, image in enumerate(images, start=1):
         yield _name(image, f"image {number} of the list"), image
 
@@ -80,13 +83,18 @@ def read_image(image: ImageLike, *, source: str) -> Image.Image:
         InputError: It cannot be read; the message begins with `source`.
     """
     try:
+        if isinstance(image, torch.Tensor):
+            return _from_tensor(image)
         if isinstance(image, np.ndarray):
             return _from_array(image)
         if isinstance(image, Image.Image):
             with _LOADING:
                 image.load()
             return to_rgb(image)
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+        if _is_open_file(image):
+            image = _content(cast(IO[bytes], image))
+        file = io.BytesIO(image) if isinstance(image, bytes) else cast(str, image)
+        with Image.open(file) as opened:
             return to_rgb(opened)
     # Damaged files make PIL fail in any way it can: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
@@ -133,7 +141,35 @@ def _look_ahead(
 
 
 def _name(image: ImageLike, otherwise: str) -> str:
+    if _is_open_file(image) and isinstance(name := getattr(image, "name", None), str):
+        return name
     return os.fspath(image) if isinstance(image, (str, os.PathLike)) else otherwise
+
+
+def _is_open_file(image: object) -> bool:
+    return callable(getattr(image, "read", None))
+
+
+def _content(file: IO[bytes]) -> bytes:
+    """All of the file, which stands where it stood afterwards, if it can be wound back."""
+    with _LOADING:
+        winds = file.seekable() if hasattr(file, "seekable") else False
+        place = file.tell() if winds else 0
+        content = file.read()
+        if winds:
+            file.seek(place)
+    if not isinstance(content, bytes):
+        raise ValueError("a file opened as text; open it with mode 'rb'")
+    return content
+
+
+def _from_tensor(pixels: torch.Tensor) -> Image.Image:
+    shape = tuple(pixels.shape)
+    if pixels.dtype != torch.uint8 or len(shape) != 3 or shape[0] not in (1, 3):
+        kind = str(pixels.dtype).removeprefix("torch.")
+        raise ValueError(f"a tensor of {kind} {shape}; expected uint8 (3, H, W) or (1, H, W)")
+    rows = pixels.detach().cpu().permute(1, 2, 0).numpy()
+    return _from_array(np.ascontiguousarray(rows[..., 0] if shape[0] == 1 else rows))
 
 
 def _from_array(pixels: np.ndarray) -> Image.Image:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import torch
 
@@ -16,6 +15,10 @@ from res2net.preprocessing import Preprocessing
 from res2net.zoo import open_model
 
 Device = Literal["auto", "cpu", "cuda"]
+AnyModel = str | os.PathLike[str] | Mapping[str, Any]
+"""A run directory, a checkpoint or weights file, a name, or a `state_dict` of any origin."""
+Loader = Literal["pillow", "dali"]
+"""What decodes: Pillow any `ImageLike` on any system, DALI many files on Linux."""
 
 BATCH_SIZE = 32
 
@@ -33,9 +36,9 @@ class OpenedModel:
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: AnyModel,
         *,
-        weights: str | os.PathLike[str] | None,
+        weights: AnyModel | None,
         checkpoint: Literal["last", "best"],
         device: Device,
         batch_size: int,
@@ -44,8 +47,11 @@ class OpenedModel:
         """Read the weights and put the network on the device.
 
         Args:
-            model: A run directory, a checkpoint or weights file, or a variant with `weights`.
-            weights: A run directory or a file, for a variant.
+            model: A run directory, a checkpoint or weights file, a `state_dict` by the keys of any
+                origin, `res2net_digits` (which comes with the package), or a variant with
+                `weights`.
+            weights: A run directory, a file, a `state_dict` or published weights by name (`in1k`),
+                for a variant.
             checkpoint: Which file of a run directory.
             device: `auto` takes the first CUDA device where there is one.
             batch_size: Images of one pass.
@@ -59,11 +65,10 @@ class OpenedModel:
             raise InputError(f"batch_size={batch_size}: at least 1")
         self.batch_size = batch_size
         self.device = _find_device(device)
-        what = model if isinstance(model, str) else Path(model)
-        network, read = open_model(what, weights=weights, checkpoint=checkpoint, ema=ema)
+        network, read = open_model(model, weights=weights, checkpoint=checkpoint, ema=ema)
         if read is None:
             raise InputError(
-                f"model {os.fspath(model)!r}: a variant without weights answers at random; give "
+                f"model {model!r}: a variant without weights answers at random; give "
                 "weights as well (--weights), or a run directory or a weights file instead"
             )
         self.network = network.to(self.device).eval()
@@ -78,6 +83,7 @@ class OpenedModel:
         function: Callable[[torch.Tensor], torch.Tensor],
         *,
         on_unreadable: OnUnreadable = None,
+        loader: Loader = "pillow",
     ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
         """Batch by batch in order: the images' names, and `function` of them as float32 on the CPU.
 
@@ -85,17 +91,13 @@ class OpenedModel:
             images: One, or any number; taken as they are needed, a few batches are held.
             function: Normalised images (N, 3, S, S) on `device` -> (N, K), by the network.
             on_unreadable: See `OnUnreadable`.
+            loader: `dali` takes paths alone, all of them at once.
 
         Raises:
-            InputError: An image cannot be read; it is named.
+            InputError: An image cannot be read; it is named. Or there is no such loader.
             WorkError: The function's output is not finite, or the device's memory too small.
         """
-        for names, pixels in read_batches(
-            name_images(images),
-            self._transform,
-            batch_size=self.batch_size,
-            on_unreadable=on_unreadable,
-        ):
+        for names, pixels in self._read(images, on_unreadable, loader):
             output = self._apply(function, pixels)  # (N, K)
             finite = output.isfinite().all(dim=1)
             if not finite.all():
@@ -104,6 +106,37 @@ class OpenedModel:
                     "its training diverged or its weights are damaged; take another checkpoint"
                 )
             yield names, output
+
+    def _read(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        on_unreadable: OnUnreadable,
+        loader: Loader,
+    ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+        """Names and pixels uint8 (N, 3, S, S)."""
+        if loader == "pillow":
+            return read_batches(
+                name_images(images),
+                self._transform,
+                batch_size=self.batch_size,
+                on_unreadable=on_unreadable,
+            )
+        if loader != "dali":
+            raise InputError(f"loader {loader!r}: none of pillow, dali")
+        from res2net.inference.dali_files import stream_files
+
+        given = [image for _, image in name_images(images)]
+        paths = [os.fspath(each) for each in given if isinstance(each, (str, os.PathLike))]
+        if len(paths) < len(given):
+            raise InputError("loader 'dali': takes paths of files alone; pillow takes the rest")
+        return stream_files(
+            paths,
+            self.preprocessing,
+            self._transform,
+            batch_size=self.batch_size,
+            device=self.device,
+            on_unreadable=on_unreadable,
+        )
 
     def _apply(
         self, function: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, overload
@@ -11,7 +10,7 @@ import torch
 
 from res2net.errors import InputError
 from res2net.inference.images import ImageLike, OnUnreadable, is_one_image
-from res2net.inference.opened import BATCH_SIZE, Device, OpenedModel
+from res2net.inference.opened import BATCH_SIZE, AnyModel, Device, Loader, OpenedModel
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: AnyModel,
         *,
-        weights: str | os.PathLike[str] | None = None,
+        weights: AnyModel | None = None,
         checkpoint: Literal["last", "best"] = "last",
         device: Device = "auto",
         batch_size: int = BATCH_SIZE,
@@ -98,6 +97,7 @@ class Predictor:
         *,
         topk: int = 5,
         on_unreadable: OnUnreadable = None,
+        loader: Loader = "pillow",
     ) -> Iterator[Prediction]:
         """Classify any number of images in their order, holding a few batches of them.
 
@@ -106,13 +106,16 @@ class Predictor:
             topk: How many classes to name; no more than there are.
             on_unreadable: Told of an image that cannot be read, which is then left out. None:
                 raise.
+            loader: `dali` is for many files on Linux: paths alone, all taken at once.
 
         Raises:
             InputError, WorkError: As in a call; `topk` is checked at once, the rest on the way.
         """
         if topk < 1:
             raise InputError(f"topk={topk}: at least 1")
-        batches = self._opened.stream(images, self.model, on_unreadable=on_unreadable)
+        batches = self._opened.stream(
+            images, self.model, on_unreadable=on_unreadable, loader=loader
+        )
         return (
             prediction
             for sources, logits in batches

@@ -88,6 +88,7 @@ class DLA(nn.Module):
             channels = planes * Tree.expansion
 
         count = len(stage_depths)
+        self._stem_maps = [(narrow, 1, "level0"), (wide, 2, "level1")]
         self.stage_channels = tuple(
             base_channels * 2**index * Tree.expansion for index in range(count)
         )
@@ -99,13 +100,30 @@ class DLA(nn.Module):
 
         C and stride stand in `stage_channels` and `stage_strides`. Any H and W will do.
         """
-        features = self.level0(self.base_layer(images))  # (N, base_channels / 4, H, W)
-        features = self.level1(features)  # (N, base_channels / 2, H / 2, W / 2)
-        maps: list[torch.Tensor] = []
-        for name in self._levels:
-            features = getattr(self, name)(features)  # (N, stage_channels[i], H / strides[i], ...)
-            maps.append(features)
+        return self.pyramid(images)[len(self._stem_maps) :]
+
+    def pyramid(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As `forward`, and before it the stem's maps.
+
+        They are (N, base_channels / 4, H, W) and (N, base_channels / 2, H / 2, W / 2).
+        """
+        maps = [self.level0(self.base_layer(images))]
+        for name in ("level1", *self._levels):
+            maps.append(getattr(self, name)(maps[-1]))  # (N, C, H / stride, W / stride)
         return tuple(maps)
+
+    def describe_maps(self) -> list[tuple[int, int, str]]:
+        """Channels, stride and module of each map that `pyramid` gives."""
+        stages = zip(self.stage_channels, self.stage_strides, self._levels, strict=True)
+        return [*self._stem_maps, *stages]
+
+    def keep_stages(self, count: int) -> None:
+        """Leave out all stages but the first `count`."""
+        for name in self._levels[count:]:
+            delattr(self, name)
+        self._levels = self._levels[:count]
+        self.stage_channels = self.stage_channels[:count]
+        self.stage_strides = self.stage_strides[:count]
 
 
 class Tree(nn.Module):

@@ -21,8 +21,12 @@ class ClassificationHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> logits (N, num_classes)."""
-        pooled = F.adaptive_avg_pool2d(features, 1).flatten(1)  # (N, C)
-        return self.fc(pooled)
+        return self.fc(self.pool(features))
+
+    @staticmethod
+    def pool(features: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C)."""
+        return F.adaptive_avg_pool2d(features, 1).flatten(1)
 
 
 class Res2NetClassifier(nn.Module):
@@ -31,6 +35,7 @@ class Res2NetClassifier(nn.Module):
     Attributes:
         num_classes: Columns of the logits.
         in_channels: Channels of the images.
+        num_features: Numbers that the classifier sees of an image, C.
         variant: Name in `VARIANTS` that the backbone was built from; empty for one of your own.
     """
 
@@ -39,6 +44,7 @@ class Res2NetClassifier(nn.Module):
         self.backbone = backbone
         self.head = ClassificationHead(backbone.stage_channels[-1], num_classes)
         self.num_classes = num_classes
+        self.num_features = backbone.stage_channels[-1]
         self.in_channels = backbone.in_channels
         self.variant = variant
 
@@ -54,6 +60,9 @@ class Res2NetClassifier(nn.Module):
         """(N, in_channels, H, W) -> the last stage's map (N, C, H / stride, W / stride)."""
         return self.backbone(images)[-1]
 
-    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
-        """The last stage's map (N, C, h, w) -> logits (N, num_classes)."""
-        return self.head(features)
+    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """The last stage's map (N, C, h, w) -> logits (N, num_classes).
+
+        `pre_logits`: what the classifier would see, (N, C), as in timm.
+        """
+        return self.head.pool(features) if pre_logits else self.head(features)

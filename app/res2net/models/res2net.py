@@ -111,18 +111,44 @@ class Res2Net(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
-        stem_stride = 1 if stem == "cifar" else 4
+        first_stride = 1 if stem == "cifar" else 4
         count = len(stages)
         self.stage_channels = tuple(base_channels * 2**index * EXPANSION for index in range(count))
-        self.stage_strides = tuple(stem_stride * 2**index for index in range(count))
+        self.stage_strides = tuple(first_stride * 2**index for index in range(count))
+        *_, relu = (name for name, _ in self.stem.named_children() if name != "pool")
+        self._stem_map = (base_channels, 1 if stem == "cifar" else 2, f"stem.{relu}")
         self.apply(initialise)
+
+    def describe_maps(self) -> list[tuple[int, int, str]]:
+        """Channels, stride and module of each map that `pyramid` gives."""
+        names = [f"stages.{index}" for index in range(len(self.stages))]
+        stages = zip(self.stage_channels, self.stage_strides, names, strict=True)
+        return [self._stem_map, *stages]
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(N, in_channels, H, W) -> per stage (N, C, ceil(H / stride), ceil(W / stride)).
 
         C and stride stand in `stage_channels` and `stage_strides`. Any H and W will do.
         """
-        features = self.stem(images)  # (N, base_channels, H / 4, W / 4), cifar: (.., H, W)
+        # (N, base_channels, H / 4, W / 4), cifar: (.., H, W)
+        return self._run_stages(self.stem(images))
+
+    def pyramid(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As `forward`, and before it the stem's map (N, base_channels, H / 2, W / 2)."""
+        features = stem = images
+        for name, layer in self.stem.named_children():
+            features = layer(features)
+            if name != "pool":
+                stem = features
+        return stem, *self._run_stages(features)
+
+    def keep_stages(self, count: int) -> None:
+        """Leave out all stages but the first `count`."""
+        self.stages = self.stages[:count]
+        self.stage_channels = self.stage_channels[:count]
+        self.stage_strides = self.stage_strides[:count]
+
+    def _run_stages(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         maps: list[torch.Tensor] = []
         for stage in self.stages:
             features = stage(features)  # (N, stage_channels[i], H / strides[i], W / strides[i])

@@ -33,6 +33,9 @@ ALIASES: dict[str, str] = {
     "res2net50-w14-s8_3rdparty_8xb32_in1k": "res2net50_14w_8s",
     "res2net50-w26-s8_3rdparty_8xb32_in1k": "res2net50_26w_8s",
     "res2net101-w26-s4_3rdparty_8xb32_in1k": "res2net101_26w_4s",
+    "res2net50-w14-s8_8xb32_in1k": "res2net50_14w_8s",
+    "res2net50-w26-s8_8xb32_in1k": "res2net50_26w_8s",
+    "res2net101-w26-s4_8xb32_in1k": "res2net101_26w_4s",
     # PaddleClas
     "Res2Net50_26w_4s": "res2net50_26w_4s_paddle",
     "Res2Net50_14w_8s": "res2net50_14w_8s_paddle",
@@ -42,13 +45,18 @@ ALIASES: dict[str, str] = {
 }
 
 
+_TIMM_TAG = ".in1k"
+"""timm's names may end with what its weights were trained on."""
+
+
 def find_variant(name: str) -> Variant:
     """The variant of that name or alias.
 
     Raises:
         InputError: There is none; the message names the nearest, if any is near.
     """
-    variant = VARIANTS.get(ALIASES.get(name, name))
+    plain = name.removesuffix(_TIMM_TAG)
+    variant = VARIANTS.get(ALIASES.get(plain, plain))
     if variant is not None:
         return variant
     raise InputError(f"model {name!r}: no such variant; {nearest_variants(name)}")

@@ -20,9 +20,14 @@ _FAINT, _PAPER = "#777777", "white"
 
 
 def draw_tiles(
-    tiles: Sequence[tuple[Image.Image, str]], file: Path, *, title: str, note: str
+    tiles: Sequence[tuple[Image.Image, str]],
+    file: Path,
+    *,
+    title: str,
+    note: str,
+    columns: int = COLUMNS,
 ) -> None:
-    """Write a PNG of images of `SIDE` pixels with a label below each, `COLUMNS` in a row.
+    """Write a PNG of images of `SIDE` pixels with a label below each, `columns` in a row.
 
     A label may have several lines. `title` stands above on the left, `note` on the right. The
     picture's folder is made if need be. Raises OSError.
@@ -31,9 +36,9 @@ def draw_tiles(
 
     path = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     small, large = (ImageFont.truetype(str(path), size) for size in (12, 16))
-    rows = max(1, -(-len(tiles) // COLUMNS))
+    rows = max(1, -(-len(tiles) // columns))
     lines = max((label.count("\n") + 1 for _, label in tiles), default=1)
-    width = 2 * _MARGIN + COLUMNS * (SIDE + _GAP) - _GAP
+    width = 2 * _MARGIN + columns * (SIDE + _GAP) - _GAP
     pitch = SIDE + 7 + _LINE * lines + _GAP
     height = _MARGIN + _TITLE + rows * pitch
     picture = Image.new("RGB", (width, height), _PAPER)
@@ -42,7 +47,7 @@ def draw_tiles(
     room = width - 3 * _MARGIN - draw.textlength(note, font=small)
     draw.text((_MARGIN, _MARGIN - 4), _fit(draw, title, large, room), font=large, fill=_INKS[0])
     for place, (image, label) in enumerate(tiles):
-        row, column = divmod(place, COLUMNS)
+        row, column = divmod(place, columns)
         x = _MARGIN + column * (SIDE + _GAP)
         y = _MARGIN + _TITLE + row * pitch
         picture.paste(image, (x, y))

@@ -16,6 +16,7 @@ from res2net.files.atomic import atomic_write_text
 from res2net.files.runs import say
 from res2net.models.variants import find_variant
 from res2net.weights.published import CATALOG, PublishedFile
+from res2net.weights.shipped import SHIPPED
 
 DEFAULT = "in1k"
 """The name under which a variant's first published file is asked for."""
@@ -61,7 +62,8 @@ def resolve(weights: str | os.PathLike[str], variant: str, *, cache: Path | None
     """What a user calls the weights of a variant -> a file, fetched where need be.
 
     `in1k` is the variant's default published file; a source (`official`, `timm`, ...) that
-    publisher's; `source/variant` the file of that name; all else is a path and comes back as it is.
+    publisher's; `source/variant` the file of that name; `res2net_digits` one that comes with the
+    package; all else is a path and comes back as it is.
 
     Raises:
         InputError: As `find_published`, or the name is empty.
@@ -74,6 +76,8 @@ def resolve(weights: str | os.PathLike[str], variant: str, *, cache: Path | None
         )
     if Path(name).exists():
         return Path(name)
+    if name in SHIPPED:
+        return SHIPPED[name].path
     if name == DEFAULT:
         return fetch(variant, cache=cache)
     if name in CATALOG:

@@ -67,6 +67,12 @@ def image_channels(state_dict: Mapping[str, torch.Tensor]) -> int:
     return _RGB
 
 
+def is_folded(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Whether there are no batch norms, as `models.folding` leaves a network."""
+    stem = any(key.replace(".weight", ".bias") in state_dict for key in STEM_WEIGHTS)
+    return stem and not any(key.endswith(".running_mean") for key in state_dict)
+
+
 def count_parameters(state_dict: Mapping[str, torch.Tensor]) -> int:
     """Trainable numbers: all but the statistics of the norms."""
     return sum(value.numel() for key, value in state_dict.items() if not key.endswith(_BUFFERS))

@@ -7,7 +7,7 @@ line.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -20,10 +20,17 @@ from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import VARIANTS
 from res2net.preprocessing import Preprocessing
 from res2net.weights.formats import as_there, name_some, strip_wrappers, to_ours
-from res2net.weights.infer import infer_variant
+from res2net.weights.infer import infer_variant, is_folded
 from res2net.weights.keymaps import Format
 from res2net.weights.pickles import UnknownKindError
-from res2net.weights.stored import ACCEPTED, METADATA_KEY, find_file, read_stored
+from res2net.weights.stored import (
+    ACCEPTED,
+    METADATA_KEY,
+    Stored,
+    find_file,
+    find_tensors,
+    read_stored,
+)
 
 _FC_WEIGHT = "head.fc.weight"
 _FC_BIAS = "head.fc.bias"
@@ -46,11 +53,16 @@ class Weights:
     config: Mapping[str, Any] | None
     """Configuration of the run that made them: group -> key -> value."""
     source: str
-    """The file."""
+    """The file; or which tensors, if they came from none."""
     format: Format = "res2net"
     """Whose keys the file has."""
     has_ema: bool = False
     """These are the raw weights, and the file has averaged ones too."""
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the batch norms are in the convolutions, see `models.folding`."""
+        return is_folded(self.state_dict)
 
 
 def read_weights(
@@ -74,16 +86,33 @@ def read_weights(
             than one Res2Net classifier.
     """
     file = find_file(path, checkpoint)
+    return _read(lambda: read_stored(file, ema=ema), str(file), backbone_only=backbone_only)
+
+
+def read_state_dict(
+    tensors: Mapping[str, Any], *, ema: bool = False, backbone_only: bool = False
+) -> Weights:
+    """As `read_weights`, of what `torch.load` or a network's `state_dict` gave, by any keys.
+
+    Raises:
+        InputError: It is something else than one Res2Net classifier.
+    """
+    return _read(
+        lambda: find_tensors(tensors, ema=ema), "the given state_dict", backbone_only=backbone_only
+    )
+
+
+def _read(read: Callable[[], Stored], source: str, *, backbone_only: bool) -> Weights:
     try:
-        stored = read_stored(file, ema=ema)
+        stored = read()
         state_dict, format = _our_keys(stored.tensors)
-        weights = _describe(state_dict, stored.description, format=format, source=str(file))
+        weights = _describe(state_dict, stored.description, format=format, source=source)
         if weights.num_classes == 0 and not backbone_only:
             raise InputError("holds a backbone without a classifier")
         return replace(weights, has_ema=stored.has_ema)
     except InputError as error:
         accepted = f"; accepted: {ACCEPTED}" if isinstance(error, UnknownKindError) else ""
-        raise InputError(f"weights {str(file)!r}: {error}{accepted}") from error
+        raise InputError(f"weights {source!r}: {error}{accepted}") from error
 
 
 def apply_weights(model: Res2NetClassifier, weights: Weights) -> str | None:
@@ -111,8 +140,14 @@ def fit_weights(
 
     Raises:
         InputError: A tensor is missing, unexpected or of another shape; or the weights are of
-            another variant with the same shapes.
+            another variant with the same shapes; or their batch norms are folded, the network's
+            not.
     """
+    if weights.is_folded and not is_folded(model.state_dict()):
+        raise InputError(
+            f"weights {weights.source!r}: their batch norms are folded into the convolutions, for "
+            "inference alone; take the weights that they were exported from"
+        )
     given, announcement, problems = _compare(model, weights)
     if problems:
         name = model.variant or "the network"

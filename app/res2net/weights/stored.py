@@ -20,6 +20,9 @@ METADATA_KEY = "res2net"
 """Where a checkpoint (an entry beside `state_dict`) or a safetensors file (its metadata, as JSON)
 says what its weights are: `files.runs.identity`."""
 
+WEIGHTS_FILE = "model.safetensors"
+"""Of a folder as Hugging Face's Hub has it."""
+
 ACCEPTED = (
     "a run directory, PyTorch files of tensors (.ckpt, .pth, .pt), .safetensors and .pdparams"
 )
@@ -58,7 +61,7 @@ def refuse_choice(path: str | os.PathLike[str], checkpoint: Literal["last", "bes
 
 
 def find_file(path: str | os.PathLike[str], checkpoint: Literal["last", "best"]) -> Path:
-    """The file itself, or the checkpoint of a run directory.
+    """The file itself, the checkpoint of a run directory, or what `export --to folder` wrote.
 
     Raises:
         InputError: There is no such file, or the checkpoint is asked for of what is no directory.
@@ -69,6 +72,8 @@ def find_file(path: str | os.PathLike[str], checkpoint: Literal["last", "best"])
     if path.is_dir():
         run = RunDirectory(path)
         file = run.last if checkpoint == "last" else run.best
+        if not file.is_file() and checkpoint == "last" and (path / WEIGHTS_FILE).is_file():
+            return path / WEIGHTS_FILE
         if not file.is_file():
             present = sorted(found.name for found in path.glob("*.ckpt")) or ["no checkpoint"]
             raise InputError(
@@ -115,6 +120,15 @@ def _read_torch(file: Path, *, ema: bool) -> Stored:
     stored = read_torch(file)
     if not isinstance(stored, Mapping):
         raise InputError(f"holds a {type(stored).__name__}, not a table of weights")
+    return find_tensors(stored, ema=ema)
+
+
+def find_tensors(stored: Mapping[Any, Any], *, ema: bool) -> Stored:
+    """The table of tensors in what a PyTorch file holds, which may be that table itself.
+
+    Raises:
+        InputError: It holds not the kind of weights asked for.
+    """
     description = stored.get(METADATA_KEY)
     averaged = [name for name in _EMA_CONTAINERS if isinstance(stored.get(name), Mapping)]
     if ema:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from res2net.cli.main import main
 from res2net.inference.features import FeatureExtractor
@@ -60,7 +61,14 @@ def test_csv_and_json(run, images, capsys):
     assert main(["features", run, *reversed(images), "--out", "out.csv", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed.pop("images_per_second") > 0
-    assert printed == {"file": "out.csv", "images": 5, "unreadable": 0, "num_features": 128}
+    assert printed == {
+        "file": "out.csv",
+        "images": 5,
+        "unreadable": 0,
+        "num_features": 128,
+        "parts": {"features": 128},
+        "classes": None,
+    }
     with open("out.csv", newline="") as file:
         _, *rows = csv.reader(file)
     assert [row[0] for row in rows] == images[::-1]
@@ -124,12 +132,16 @@ def test_file_names_that_are_no_text(run, images):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "res2net features: the following arguments are required: --out"),
+        ([], "--out FILE is missing"),
+        (["--stage=0", "--out=out.npz"], "res2net features: argument --stage: '0' is no stage"),
+        (["--stage=top", "--out=o.npz"], "res2net features: argument --stage: 'top' is no stage"),
+        (["--probe", "--seed=-1"], "res2net features: argument --seed: '-1' is no seed"),
+        (["--probe"], "--probe: these images have no labels; give one folder, which has"),
+        (["--out=out.npz", "--probe"], "--probe: these images have no labels"),
         (["--out=out.npy"], "out.npy: the suffix says the form"),
         (["--out=images"], "images: the suffix says the form"),
         (["--out=none/out.npz"], "none/out.npz: there is no folder 'none'"),
         (["--out=old.csv"], "old.csv: exists already and is never overwritten"),
-        (["--out=out.npz", "images/none.png"], "images/none.png: no such image or folder"),
         (["--out=out.npz", "--batch-size=0"], "res2net features: argument --batch-size: '0'"),
         (["--out=out.npz", "--device=tpu"], "res2net features: argument --device: invalid"),
     ],
@@ -159,3 +171,106 @@ def test_an_unknown_model(images, capsys):
     assert main(["features", "no-such-model", "images", "--out=out.npz"]) == 2
     assert capsys.readouterr().err.startswith("error: model 'no-such-model': no such variant")
     assert os.listdir() == ["images"]
+
+
+def test_paths_without_images_are_named_and_the_rest_kept(run, images, capsys):
+    os.mkdir("empty")
+    given = ["images/none.png", "images", "empty"]
+    assert main(["features", run, *given, "--out=out.npz"]) == 1
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert first == "error: images/none.png: no such image or folder"
+    assert second.startswith("error: empty: no images in this folder")
+    assert last == (
+        "error: some paths had no images, see above; the features of the other 5 are in out.npz"
+    )
+    assert np.load("out.npz")["sources"].tolist() == images
+    assert main(["features", run, "empty", "--out=none.npz"]) == 2
+    assert capsys.readouterr().err.startswith("error: empty: no images in this folder")
+    assert not os.path.exists("none.npz")
+
+
+@pytest.mark.parametrize("stage", ["1", "2", "3", "pooled", "all"])
+def test_stages(run, images, stage, capsys):
+    assert main(["features", run, "images", f"--stage={stage}", "--out=out.npz", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    extractor = FeatureExtractor(run, stage=int(stage) if stage.isdecimal() else stage)
+    assert printed["parts"] == dict(extractor.parts)
+    with np.load("out.npz") as stored:
+        found = np.concatenate([stored[name] for name in extractor.parts], axis=1)
+    np.testing.assert_array_equal(found, extractor(images))
+
+
+def test_no_such_stage(run, images, capsys):
+    assert main(["features", run, "images", "--stage=4", "--out=out.npz"]) == 2
+    assert capsys.readouterr().err == (
+        "error: stage 4: res2net20_cifar has the stages 1 to 3; also: pooled, all\n"
+    )
+    assert os.listdir() == ["images"]
+
+
+@pytest.fixture
+def labelled(tmp_path, monkeypatch) -> Path:
+    """Thirty images of two classes in folders whose names have spaces and letters beyond ASCII."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("two kinds ü")
+    for number in range(30):
+        kind = folder / ("hot, dog" if number % 3 else "ähre")
+        kind.mkdir(parents=True, exist_ok=True)
+        color = (200, number, 0) if number % 3 else (0, number, 200)
+        Image.new("RGB", (40, 40), color).save(kind / f"{number:02} 图.png")
+    return folder
+
+
+def test_labels_and_a_probe(run, labelled, capsys):
+    assert main(["features", run, str(labelled), "--out=out.npz", "--probe", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["classes"] == 2
+    assert printed["probe"] == {
+        "top1": 1.0,
+        "train_top1": 1.0,
+        "chance": pytest.approx(2 / 3),
+        "train": 24,
+        "held_out": 6,
+        "classes": 2,
+        "seed": 0,
+    }
+    with np.load("out.npz") as stored:
+        assert stored["class_names"].tolist() == ["hot, dog", "ähre"]
+        for source, label in zip(stored["sources"], stored["labels"], strict=True):
+            assert Path(source).parent.name == stored["class_names"][label]
+
+    Path(labelled, "ähre", "zip.jpg").write_bytes(b"PK\x03\x04" + bytes(40))
+    assert main(["features", run, str(labelled), "--probe", "--seed=7"]) == 1
+    captured = capsys.readouterr()
+    summary, probed = captured.out.splitlines()
+    assert summary.startswith(f"{run}: 30 images, 128 features each, 2 classes, ")
+    assert probed == (
+        "linear probe: 100.00% of 6 images held out (100.00% of the 24 it was fitted to; 2 "
+        "classes, the most frequent has 66.67%; stratified split of seed 7)"
+    )
+    assert captured.err.splitlines() == [
+        f"error: {labelled}/ähre/zip.jpg: is no image in a known format",
+        "error: 1 of 31 images could not be read, see above; "
+        "the features of the other 30 were used",
+    ]
+
+
+def test_a_probe_of_a_class_of_one_image(run, labelled, capsys):
+    (labelled / "one").mkdir()
+    photo().save(labelled / "one" / "a.png")
+    assert main(["features", "no-such-model", str(labelled), "--probe"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --probe: class 'one' has one image; two at least, to hold one out\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"),
+    [("sklearn.linear_model", ["--probe"], "probe"), ("pyarrow", ["--out=o.parquet"], "parquet")],
+)
+def test_a_missing_extra(labelled, module, arguments, extra, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["features", "no-such-model", str(labelled), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith(f"pip install 'res2net-lightning[{extra}]'\n")
+    assert error.count("\n") == 1

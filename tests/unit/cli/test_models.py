@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_every_variant_and_alias_has_a_row(capsys, cache):
         "res2net50_14w_8s 25.06M 4.18G 224 1000 78.14% 93.85% timm official timm mmpretrain",
         "res2net50_vd_26w_4s 25.72M 4.49G 224 1000 83.10% 96.60% PaddleClas (SSLD) paddle_ssld "
         "paddle",
-        "res2net20_cifar 0.09M 0.01G 32 10",
+        "res2net20_cifar 0.09M 0.01G 32 10 res2net_digits",
         # CIFAR-100: no top-5 was published.
         "res2next29_6c24w_4s 24.36M 3.95G 32 100 83.02% paper",
     ):
@@ -95,11 +96,12 @@ timm/res2net50_26w_4s
 
 
 def test_details_without_weights_aliases_or_accuracy(capsys):
-    assert printed(capsys, "res2net20_cifar").splitlines()[-3:] == [
+    assert printed(capsys, "resnet20_cifar").splitlines()[-3:] == [
         "  aliases     none",
         "",
         "Nobody published weights that can be fetched.",
     ]
+    assert "res2net_digits (comes with the package)\n" in printed(capsys, "res2net20_cifar")
     assert "  published   top-1 83.02%, measured by paper\n" in printed(
         capsys, "res2next29_6c24w_4s"
     )
@@ -145,6 +147,7 @@ def test_json_is_all_that_stands_on_stdout(capsys, cache):
                     "cached": None,
                 },
             ],
+            "shipped": [],
         }
     ]
 
@@ -160,6 +163,9 @@ def test_json_has_every_file_of_every_variant(capsys):
 def test_json_without_published_accuracy(capsys):
     (row,) = as_json(capsys, "res2net20_cifar")
     assert (row["published"], row["weights"]) == (None, [])
+    (shipped,) = row["shipped"]
+    assert (shipped["name"], shipped["top1"]) == ("res2net_digits", 0.9917)
+    assert Path(shipped["path"]).is_file()
     (row,) = as_json(capsys, "res2next29_6c24w_4s")
     assert row["published"] == {"top1": 0.8302, "top5": None, "measured_by": "paper"}
 

@@ -53,6 +53,28 @@ def test_always_a_row_an_image(extractor):
     assert extractor([]).dtype == np.float32
 
 
+def test_any_stage(run, network):
+    images = [photo(seed) for seed in range(BATCH)]
+    seen = []
+    hooks = [
+        stage.register_forward_hook(lambda _, given, output: seen.append(output.mean(dim=(2, 3))))
+        for stage in network.backbone.stages
+    ]
+    by_hand(network, images)
+    for hook in hooks:
+        hook.remove()
+    for stage, expected in enumerate(seen, start=1):
+        one = FeatureExtractor(run, device="cpu", stage=stage)
+        assert dict(one.parts) == {"features": expected.shape[1]}
+        np.testing.assert_allclose(one(images), expected.numpy(), atol=1e-5)
+    every = FeatureExtractor(run, device="cpu", stage="all")
+    assert dict(every.parts) == {f"stage{n}": rows.shape[1] for n, rows in enumerate(seen, 1)}
+    np.testing.assert_allclose(every(images), torch.cat(seen, dim=1).numpy(), atol=1e-5)
+    for stage in (0, 4, -1, "last"):
+        with pytest.raises(InputError, match=r"has the stages 1 to 3; also: pooled, all$"):
+            FeatureExtractor(run, stage=stage)
+
+
 def test_stream_gives_batches_in_order_without_unreadable_images(extractor):
     told = []
     images = [photo(0), b"bad", *(photo(seed) for seed in range(1, BATCH + 2))]

@@ -1,5 +1,6 @@
 """Images of every kind as the same pixels, in order, and those that cannot be read."""
 
+import io
 import itertools
 import threading
 
@@ -29,6 +30,9 @@ def test_modes_become_rgb():
         ("1", image.convert("1"), image.convert("1")),
         ("grey array", grey, image.convert("L")),
         ("PNG", encoded(transparent), image),
+        ("open file", io.BytesIO(encoded(image)), image),
+        ("tensor", torch.tensor(np.asarray(image)).permute(2, 0, 1), image),
+        ("grey tensor", torch.tensor(grey)[None], image.convert("L")),
     ]:
         found = read_image(given, source="it")
         assert found.mode == "RGB"
@@ -62,6 +66,12 @@ def test_exif_rotation_is_not_applied():
     assert found.size == (48, 40)
 
 
+def test_an_open_file_can_be_read_again():
+    file = io.BytesIO(encoded(photo(3)))
+    sizes = [read_image(file, source="it").size for _ in range(2)]
+    assert sizes == [photo(3).size] * 2
+
+
 # --- What cannot be read -------------------------------------------------------------------------
 
 
@@ -74,6 +84,9 @@ def test_exif_rotation_is_not_applied():
         (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "floating-point"),
         (np.zeros((3, 8, 8), np.uint8), r"an array of uint8 \(3, 8, 8\); expected uint8 \(H, W"),
         (np.zeros((8, 8, 3)), "an array of float64"),
+        (torch.zeros(3, 8, 8), r"a tensor of float32 \(3, 8, 8\); expected uint8 \(3, H, W\)"),
+        (torch.zeros(8, 8, 3, dtype=torch.uint8), "a tensor of uint8"),
+        (io.StringIO("text"), "opened as text; open it with mode 'rb'"),
         (np.zeros((2, 8, 8, 3), np.uint8), "an array of uint8"),
         (np.full((8, 8), 70000, np.int32), "an array of int32"),
         (Image.fromarray(np.full((8, 8), 70000, np.int32)), "32 bits"),
@@ -139,4 +152,7 @@ def test_names(tmp_path):
     assert list(name_images(tmp_path)) == [(str(tmp_path), tmp_path)]
     assert next(name_images(b"x")) == ("the image", b"x")
     assert [name for name, _ in name_images([b"x", "a.png"])] == ["image 1 of the list", "a.png"]
+    assert is_one_image(io.BytesIO()) and is_one_image(torch.zeros(1))
+    with (tmp_path / "b.png").open("wb+") as file:
+        assert next(name_images([file]))[0] == str(tmp_path / "b.png")
     assert is_one_image("a.png") and is_one_image(np.zeros(1)) and not is_one_image(["a.png"])

@@ -1,0 +1,117 @@
+"""`res2net export` in-process: its lines, its JSON, and what it refuses, making nothing."""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from res2net.cli.main import main
+from res2net.weights.read import read_weights
+from samples import NAMES, photo, save_network, small_network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On a busy machine the threads of one small convolution wait for each other for a second."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    save_network(small_network(), folder / "last.ckpt")
+    return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(capsys, *arguments: str) -> str:
+    before = sorted(os.listdir())
+    assert main(["export", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert sorted(os.listdir()) == before
+    return err
+
+
+def test_safetensors(run, capsys):
+    assert main(["export", run, "--to=safetensors", "--out=a.safetensors"]) == 0
+    assert capsys.readouterr().out == (
+        "a.safetensors: res2net20_cifar, 10 classes, 0.4 MB, licence: not stated\n"
+    )
+    weights = read_weights("a.safetensors")
+    network = small_network()
+    assert weights.model == "res2net20_cifar" and weights.class_names == tuple(NAMES)
+    assert all(torch.equal(weights.state_dict[k], v) for k, v in network.state_dict().items())
+
+
+def test_json_on_images_of_one_s_own(run, capsys):
+    Path("images").mkdir()
+    for seed in range(3):
+        photo(seed).save(f"images/{seed}.png")
+    command = ["export", run, "--to=torch", "--out=a.pt2", "--check=images", "--licence=MIT"]
+    assert main([*command, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result.pop("error") <= 1e-5
+    assert result == {
+        "model": "res2net20_cifar",
+        "weights": f"{run}/last.ckpt",
+        "to": "torch",
+        "file": "a.pt2",
+        "bytes": os.path.getsize("a.pt2"),
+        "num_classes": 10,
+        "licence": "MIT",
+        "images": 3,
+        "same_top1": 1.0,
+    }
+
+
+def test_int8(run, capsys):
+    Path("images").mkdir()
+    for seed in range(20):
+        photo(seed).save(f"images/{seed}.png")
+    command = ["export", run, "--to=onnx", "--out=a.onnx", "--int8", "--calibrate=images"]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("compared with PyTorch on 10 images of images: the same top-1 on ")
+    assert sorted(os.listdir()) == ["a.onnx", "images"]
+
+
+def test_bad_input(run, capsys):
+    def said(*arguments: str) -> str:
+        return refusal(capsys, run, *arguments)
+
+    assert "invalid choice: 'tflite'" in said("--to=tflite", "--out=a.tflite")
+    assert "--int8: needs --calibrate DIR" in said("--to=onnx", "--out=a.onnx", "--int8")
+    assert "--calibrate: only --int8" in said("--to=onnx", "--out=a.onnx", "--calibrate=x")
+    assert "choices: onnx)" in said("--to=torch", "--out=a.pt2", "--int8")
+    assert "--fold-bn: not for --to folder" in said("--to=folder", "--out=a", "--fold-bn")
+    assert "choices: .onnx" in said("--to=onnx", "--out=a.pt2")
+    assert "there is no folder" in said("--to=onnx", "--out=no/a.onnx")
+    assert "no such image or folder" in said("--to=torch", "--out=a.pt2", "--check=none")
+    for form, name in (("onnx", "a.onnx"), ("torch", "a.pt2"), ("folder", "kept")):
+        Path(name).touch()
+        assert "exists already and is never overwritten" in said(f"--to={form}", f"--out={name}")
+        assert Path(name).read_bytes() == b""
+    assert "no such variant" in refusal(capsys, "vgg", "--to=folder", "--out=b")
+    assert "--weights" in refusal(capsys, "res2net20_cifar", "--to=folder", "--out=b")
+
+
+def test_the_extra_is_missing(run, capsys, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name)
+    )
+    assert refusal(capsys, run, "--to=onnx", "--out=a.onnx") == (
+        "error: onnxscript: not installed; this form needs pip install "
+        "'res2net-lightning[export]'\n"
+    )
