@@ -2,7 +2,8 @@
 
 A handler that saves by itself comes in the middle of anything: a collective call, a file, another
 handler. So SIGTERM (preemption, `scancel`, a shutdown), SIGUSR1 (sent by SLURM before the time
-limit) and the first SIGINT (Ctrl-C) set a flag; `callbacks/requeue.py` reads it.
+limit), SIGHUP (a terminal that is gone) and the first SIGINT (Ctrl-C) set a flag, which
+`callbacks/checkpoint.py` reads. What was ignored before, as under `nohup`, stays so.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import signal
 from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 _NOTICE = b"stopping at the next step; Ctrl-C once more ends at once, without saving\n"
 
 _received = 0
@@ -22,7 +23,8 @@ def listen() -> None:
     global _received
     _received = 0
     for number in _SIGNALS:
-        signal.signal(number, _note)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _note)
 
 
 def stop_listening() -> None:

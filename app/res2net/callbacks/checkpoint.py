@@ -123,7 +123,7 @@ class SaveCheckpoints(Checkpoint):
     ) -> None:
         if self._due_after_validation:
             _, self._signal = self._agreement.exchange(0, received())
-            self._leave_if_asked(trainer)
+            self._leave_if_asked(trainer, " in its validation: that step and it are done again")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self._due_after_validation:
@@ -141,10 +141,11 @@ class SaveCheckpoints(Checkpoint):
         if self._failure:  # told when the other callbacks have ended, too
             raise WorkError(f"trained to the end, but {self._failure}", of_all_ranks=True)
 
-    def _leave_if_asked(self, trainer: L.Trainer) -> None:
+    def _leave_if_asked(self, trainer: L.Trainer, where: str = "") -> None:
         if self._signal:
             name = signal.Signals(self._signal).name
-            raise Stopped(f"by {name} at step {trainer.global_step}", number=self._signal)
+            step = trainer.global_step
+            raise Stopped(f"by {name} at step {step}{where}", number=self._signal)
 
     def _save(self, trainer: L.Trainer, *, is_best: bool = False) -> bool:
         """Whether it worked, the same on all ranks.

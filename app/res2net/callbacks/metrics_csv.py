@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from res2net.errors import WorkError
 from res2net.files.append import AppendedFile
-from res2net.files.runs import is_rank_zero
+from res2net.files.runs import is_rank_zero, say
 
 HEADER = "step,epoch,split,key,value\n"
 
@@ -81,7 +81,12 @@ class MetricsCSV(Logger):
         if not is_rank_zero():
             return
         length, pending = states[0]["bytes"], states[0].get("pending", "")
-        if self.path.exists() or pending.startswith(HEADER):
+        if self.path.exists() and self.path.stat().st_size < length:
+            damaged = self.path.with_name("metrics.damaged.csv")
+            self.path.replace(damaged)
+            say(f"{self.path} lacks rows: kept as {damaged.name}, and begun anew")
+            self.start()
+        elif self.path.exists() or pending.startswith(HEADER):
             self._file.append(pending.encode(), keep=length)
         else:  # resumed from another run's checkpoint into a new directory
             self.start()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from res2net.cluster.status import Status, status
+from res2net.errors import InputError
 from res2net.files.holder import Holder
 from res2net.files.names import printable, valid
 
@@ -34,7 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    found = [status(Path(name)) for name in arguments.runs]
+    found, refused = [], []
+    for name in arguments.runs:
+        try:
+            found.append(status(Path(name)))
+        except InputError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    for problem in refused:  # as the folder of batch scripts among the runs: checkpoints/*/
+        print(f"left out: {problem}", file=sys.stderr)
     if arguments.json:
         print(json.dumps({"runs": [asdict(one) for one in found]}))
     else:

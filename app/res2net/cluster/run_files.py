@@ -125,6 +125,11 @@ def remarks(run: RunDirectory) -> list[str]:
         f"{file.name}: it stalled; where its threads stood is in there"
         for file in run.stalled_files()
     ]
+    lines += [
+        f"{file.name}: is damaged"
+        for file in (run.last, run.previous, run.best)
+        if file.exists() and not zipfile.is_zipfile(file)
+    ]
     if names := _text(run.nonfinite):
         count = len(names.splitlines())
         lines.append(f"{run.nonfinite.name}: {count} images of a batch whose loss was not finite")

@@ -7,6 +7,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,12 @@ def is_rank_zero() -> bool:
 def say(text: str, *, every_rank: bool = False) -> None:
     """One line for people, once for all ranks; stdout is kept for results.
 
-    It is lost where stderr goes into a file that cannot be written: it is not worth a run.
+    It is lost where stderr cannot be written, as into a pipe that nobody reads any more: it is not
+    worth a run.
     """
     if every_rank or is_rank_zero():
-        try:
+        with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
-        except BrokenPipeError:  # `| head`
-            raise
-        except OSError:
-            pass
 
 
 def identity(

@@ -72,6 +72,10 @@ def make_plan(trainer: TrainerConfig, *, workers: int) -> Plan:
     if accelerator == "cpu" and trainer.sync_batchnorm:
         raise InputError("trainer.sync_batchnorm=true needs GPUs: on the CPU torch has no such BN")
     launcher, *launched = _launched()
+    if accelerator == "cuda" and not gpus:
+        raise InputError(
+            "trainer.accelerator=cuda: this machine has no CUDA device; auto or cpu runs without"
+        )
     alone = (gpus if accelerator == "cuda" else 1, 1)
     devices, num_nodes = (
         int(asked) if asked != "auto" else found
@@ -84,12 +88,14 @@ def make_plan(trainer: TrainerConfig, *, workers: int) -> Plan:
             f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: {launcher} "
             f"started {launched[0]} processes on each of {launched[1]} nodes; leave both auto"
         )
+    if num_nodes > 1 and not launcher and "NODE_RANK" not in os.environ:
+        raise InputError(  # it would wait for the other nodes for ever
+            f"trainer.num_nodes={num_nodes}: nothing started the command on the other nodes: "
+            "`res2net submit --nodes` does (SLURM), or torchrun; or set NODE_RANK and MASTER_ADDR"
+        )
     cores = len(os.sched_getaffinity(0))
     if accelerator == "cuda" and not 1 <= devices <= gpus:
-        raise InputError(
-            f"trainer.devices={devices}: this machine has {gpus} CUDA devices"
-            + ("" if gpus else " (trainer.accelerator=cpu runs without)")
-        )
+        raise InputError(f"trainer.devices={devices}: this machine has {gpus} CUDA devices")
     if accelerator == "cpu" and not launcher and devices > CPU_PROCESSES_PER_CORE * cores:
         raise InputError(
             f"trainer.devices={devices}: this machine has {cores} cores, which makes at most "

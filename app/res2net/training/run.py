@@ -42,6 +42,7 @@ from res2net.training.start import Start, claim, find_start
 from res2net.training.trainer import training_trainer
 
 KEPT = "what was saved is kept: run.resume=auto goes on from there"
+NOTHING = "nothing was saved yet: run.resume=auto starts anew"
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -111,14 +112,15 @@ def train(config: Config) -> dict[str, Any]:
     except Stopped as stopped:
         lock.release()
         became = requeue() if stopped.number != signal.SIGINT and is_rank_zero() else ""
-        raise Stopped(f"{stopped}; {became or KEPT}", number=stopped.number) from stopped
+        kept = KEPT if run.last.is_file() else NOTHING
+        raise Stopped(f"{stopped}; {became or kept}", number=stopped.number) from stopped
     except NotFiniteError:  # resumed it would come to the same place: what it says is enough
         raise
     except RuntimeError as error:
         failure = _failure(error, config, plan)
         if failure is None:
             raise
-        saved = KEPT if run.last.is_file() else "nothing was saved yet: run.resume=auto starts anew"
+        saved = KEPT if run.last.is_file() else NOTHING
         raise WorkError(f"{failure}; {saved}", of_all_ranks=failure.of_all_ranks) from error
     except SystemExit as error:  # Lightning's way to end after Ctrl-C
         raise KeyboardInterrupt(f"at step {trainer.global_step}; {KEPT}") from error

@@ -109,6 +109,11 @@ def _find_start(config: Config, run: RunDirectory) -> Start:
         )
         return Start(complete=True, messages=(fewer,) if asked < epochs else ())
     checkpoint, warning = run.newest_checkpoint()
+    if checkpoint is None and "val/top1" in summary:
+        raise InputError(
+            f"the run {run.path} has trained, but its checkpoints are gone: bring one back, or "
+            "start anew with another run.name"
+        )
     return Start(checkpoint, messages=(*messages, *filter(None, [warning])))
 
 

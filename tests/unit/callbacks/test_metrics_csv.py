@@ -76,12 +76,16 @@ def test_a_resume_cuts_what_came_after_the_checkpoint(rows: MetricsCSV, torn: st
     assert rows.path.stat().st_size == states[0]["bytes"]
 
 
-def test_a_file_shorter_than_stored_is_kept(rows: MetricsCSV) -> None:
+def test_a_file_shorter_than_stored_is_set_aside(
+    rows: MetricsCSV, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows.start()
     write(rows, range(3))
     before = rows.path.read_bytes()
     rows.load_resume_state([{"bytes": len(before) + 1000}], 0)
-    assert rows.path.read_bytes() == before
+    assert rows.path.with_name("metrics.damaged.csv").read_bytes() == before
+    assert rows.path.read_text() == "step,epoch,split,key,value\n"
+    assert "lacks rows: kept as metrics.damaged.csv" in capsys.readouterr().err
 
 
 def test_in_a_new_directory_a_file_begins(rows: MetricsCSV) -> None:

@@ -207,12 +207,13 @@ def test_a_log_on_a_full_disk_is_not_worth_a_run(monkeypatch: pytest.MonkeyPatch
         monkeypatch.undo()
 
 
-def test_a_reader_that_leaves_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_leaves_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb", buffering=0) as pipe, io.TextIOWrapper(pipe, write_through=True) as log:
         monkeypatch.setattr("sys.stderr", log)
         with pytest.raises(BrokenPipeError):
-            say("to nobody")
+            print("to nobody", file=sys.stderr, flush=True)
+        say("to nobody")
         monkeypatch.undo()
