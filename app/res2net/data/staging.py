@@ -137,7 +137,9 @@ class Staging:
             )
         start = time.monotonic()
         done, told = 0, start
-        say(f"copying {counted(len(lacking), 'shard')}, {total / 1e9:.3g} GB, to {self.folder}")
+        # whichever rank of a node comes first copies, and tells
+        what = f"{counted(len(lacking), 'shard')}, {total / 1e9:.3g} GB"
+        say(f"copying {what}, to {self.folder}", every_rank=True)
 
         def came(count: int) -> None:
             nonlocal done, told
@@ -147,7 +149,8 @@ class Staging:
                 told, speed = now, done / (now - start)
                 say(
                     f"copied {done / 1e9:.3g} of {total / 1e9:.3g} GB, {speed / 1e6:.0f} MB/s, "
-                    f"{(total - done) / speed:.0f} s to go"
+                    f"{(total - done) / speed:.0f} s to go",
+                    every_rank=True,
                 )
 
         for file in lacking:
@@ -159,7 +162,8 @@ class Staging:
                     "whole copies there are kept: mend that and start again, or leave "
                     "data.stage_to empty"
                 ) from error
-        say(f"copied {total / 1e9:.3g} GB in {time.monotonic() - start:.0f} s")
+        seconds = time.monotonic() - start
+        say(f"copied {total / 1e9:.3g} GB in {seconds:.0f} s", every_rank=True)
 
 
 def plan_staging(stage_to: str, *sources: ShardSource) -> tuple[Staging, tuple[ShardSource, ...]]:
