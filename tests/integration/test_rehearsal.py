@@ -73,7 +73,10 @@ def test_where_nothing_can_be_learnt_no_rate_is_named(command: Run, tmp_path: Pa
         (("quickstart", "--find-lr", "optim.lr=1"), "takes a PNG or nothing"),
         (("quickstart", "--find-lr", "--plot-schedule", "a.png"), "give one"),
         (("quickstart", "--plot-schedule", "a.pdf"), "choices: .png"),
-        (("quickstart", "trainer.num_nodes=2", "--find-lr"), "on one machine"),
+        (
+            ("quickstart", "trainer.num_nodes=2", "--find-lr"),
+            "nothing started the command on the other nodes",
+        ),
         (("quickstart", "schedule.warmup_epochs=21", "--find-lr"), "schedule.warmup_epochs=21"),
     ],
 )

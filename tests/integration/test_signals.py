@@ -100,7 +100,7 @@ def step_slowly() -> None:
     step = ImageClassifier.training_step
 
     def training_step(self: ImageClassifier, *arguments: object) -> object:
-        time.sleep(1)
+        time.sleep(3)
         return step(self, *arguments)  # type: ignore[arg-type]
 
     ImageClassifier.training_step = training_step  # type: ignore[method-assign,assignment]
@@ -112,8 +112,8 @@ def test_ctrl_c_twice_ends_at_once(tmp_path: Path, environment: dict[str, str]) 
     (process,) = start(tmp_path, environment, *arguments, ranks=1, prepare=step_slowly)
     wait_until(lambda: heartbeat_step(run) > 0, process.is_alive)
     for _ in range(2):
+        time.sleep(0.5)  # within the second step
         os.kill(process.pid or 0, signal.SIGINT)
-        time.sleep(0.2)
     process.join(60)
     assert process.exitcode == 130
     last = (tmp_path / "log-0").read_text().strip().splitlines()[-1]
