@@ -75,7 +75,7 @@ def test_where_nothing_can_be_learnt_no_rate_is_named(command: Run, tmp_path: Pa
         (("quickstart", "--plot-schedule", "a.pdf"), "choices: .png"),
         (
             ("quickstart", "trainer.num_nodes=2", "--find-lr"),
-            "nothing started the command on the other nodes",
+            "nothing started the command",
         ),
         (("quickstart", "schedule.warmup_epochs=21", "--find-lr"), "schedule.warmup_epochs=21"),
     ],
