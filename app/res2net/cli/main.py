@@ -192,7 +192,7 @@ def _refuse(message: str) -> int:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             time.sleep(SECONDS_BETWEEN_RANKS)
         else:
-            stopping.stop_listening()
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(2))  # taken along
             time.sleep(2 * SECONDS_BETWEEN_RANKS)
             _fail(message, 2, every_rank=True)
     return 2
