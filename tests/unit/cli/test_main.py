@@ -164,6 +164,7 @@ def test_what_one_rank_alone_refuses_is_told_by_it_after_rank_zero(verb, monkeyp
     monkeypatch.setenv("WORLD_SIZE", "16")
     monkeypatch.setenv("RANK", "12")
     assert main(["train", "x"]) == 2
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # such a process ends here
     assert waited == [2 * SECONDS_BETWEEN_RANKS]
     assert capsys.readouterr() == ("", "rank 12: error: no GPU here\n")
 
