@@ -94,7 +94,7 @@ def train(config: Config) -> dict[str, Any]:
     def leave(again: bool) -> None:
         lock.release()
         if again:
-            say(requeue() or KEPT)
+            say(requeue() or _kept(run))
 
     callbacks, summary = _callbacks(config, plan, parts, run, rows, lock)
     trainer = training_trainer(
@@ -108,28 +108,38 @@ def train(config: Config) -> dict[str, Any]:
         ],
     )
     try:
-        trainer.fit(parts.classifier, parts.data, ckpt_path=start.checkpoint, weights_only=True)
+        _fit(trainer, parts, start, config, plan, run)
+        rows.complete()
+        if trainer.is_global_zero:
+            summary.write(trainer, "completed")
     except Stopped as stopped:
-        lock.release()
+        lock.release()  # the job that is requeued may start at once
         became = requeue() if stopped.number != signal.SIGINT and is_rank_zero() else ""
-        kept = KEPT if run.last.is_file() else NOTHING
-        raise Stopped(f"{stopped}; {became or kept}", number=stopped.number) from stopped
+        raise Stopped(f"{stopped}; {became or _kept(run)}", number=stopped.number) from stopped
+    finally:
+        lock.release()
+    return run.read_summary()
+
+
+def _fit(
+    trainer: L.Trainer, parts: Parts, start: Start, config: Config, plan: Plan, run: RunDirectory
+) -> None:
+    """Train to the end. Raises what `train` does, each error with what is kept."""
+    try:
+        trainer.fit(parts.classifier, parts.data, ckpt_path=start.checkpoint, weights_only=True)
     except NotFiniteError:  # resumed it would come to the same place: what it says is enough
         raise
     except RuntimeError as error:
         failure = _failure(error, config, plan)
         if failure is None:
             raise
-        saved = KEPT if run.last.is_file() else NOTHING
-        raise WorkError(f"{failure}; {saved}", of_all_ranks=failure.of_all_ranks) from error
+        raise WorkError(f"{failure}; {_kept(run)}", of_all_ranks=failure.of_all_ranks) from error
     except SystemExit as error:  # Lightning's way to end after Ctrl-C
-        raise KeyboardInterrupt(f"at step {trainer.global_step}; {KEPT}") from error
-    finally:
-        lock.release()
-    rows.complete()
-    if trainer.is_global_zero:
-        summary.write(trainer, "completed")
-    return run.read_summary()
+        raise KeyboardInterrupt(f"at step {trainer.global_step}; {_kept(run)}") from error
+
+
+def _kept(run: RunDirectory) -> str:
+    return KEPT if run.last.is_file() else NOTHING
 
 
 def _claim_together(config: Config, run: RunDirectory, start: Start, lock: Lock) -> None:
