@@ -1,8 +1,30 @@
-"""Types of arguments that several verbs take; argparse tells their errors."""
+"""Arguments that several verbs take, and their types; argparse tells their errors."""
 
 from __future__ import annotations
 
 import argparse
+
+from res2net.weights.shipped import SHIPPED
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """MODEL, and which of its weights."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a run directory, a checkpoint or weights file, a variant with --weights, or "
+        f"{' or '.join(SHIPPED)}, which comes with the package",
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE|NAME", help="for a variant; in1k: the published ones"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        choices=["last", "best"],
+        default="last",
+        help="which checkpoint of a run directory (last)",
+    )
+    parser.add_argument("--ema", action="store_true", help="take the averaged weights")
 
 
 def positive(text: str) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from res2net.cli.arguments import add_model_arguments
 from res2net.cli.images import find_images
 from res2net.errors import InputError
 from res2net.files.atomic import new_file
@@ -36,11 +37,7 @@ _ONLY = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a run directory, a checkpoint or weights file, or a variant with --weights",
-    )
+    add_model_arguments(parser)
     parser.add_argument(
         "--to",
         choices=list(SUFFIXES),
@@ -54,16 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a new file: .onnx, .pt2 or .safetensors; for `folder` a new folder",
     )
-    parser.add_argument(
-        "--weights", metavar="FILE|NAME", help="for a variant; in1k: the published ones"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        choices=["last", "best"],
-        default="last",
-        help="which checkpoint of a run directory (last)",
-    )
-    parser.add_argument("--ema", action="store_true", help="take the averaged weights")
     parser.add_argument(
         "--input",
         choices=["normalised", "uint8"],

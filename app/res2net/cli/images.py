@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from res2net.cli.arguments import positive
+from res2net.cli.arguments import add_model_arguments, positive
 from res2net.data.sources.scan import EXTENSIONS
 from res2net.errors import InputError
-from res2net.weights.shipped import SHIPPED
 
 if TYPE_CHECKING:
     from res2net.inference.opened import Loader
@@ -29,12 +28,7 @@ DALI_FROM = 500
 
 def add_image_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """`required`: at least one image."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a run directory, a checkpoint or weights file, a variant with --weights, or "
-        f"{' or '.join(SHIPPED)}, which comes with the package",
-    )
+    add_model_arguments(parser)
     parser.add_argument(
         "images",
         metavar="IMAGE|DIR",
@@ -42,16 +36,6 @@ def add_image_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
         help="images; folders, which are searched for images at any depth; patterns in quotes "
         "('photos/**/*.jpg'); - for a list of these on stdin, one a line",
     )
-    parser.add_argument(
-        "--weights", metavar="FILE|NAME", help="for a variant; in1k: the published ones"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        choices=["last", "best"],
-        default="last",
-        help="which checkpoint of a run directory (last)",
-    )
-    parser.add_argument("--ema", action="store_true", help="take the averaged weights")
     parser.add_argument(
         "--device",
         choices=["auto", "cpu", "cuda"],

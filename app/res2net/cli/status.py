@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not found:
         raise refused[0]
     for problem in refused:  # as the folder of batch scripts among the runs: checkpoints/*/
-        print(f"left out: {problem}", file=sys.stderr)
+        print(printable(f"left out: {problem}"), file=sys.stderr)
     if arguments.json:
         print(json.dumps({"runs": [asdict(one) for one in found]}))
     else:

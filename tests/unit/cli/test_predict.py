@@ -19,15 +19,6 @@ from res2net.zoo import create_model
 NAMES = ["cat", "dog [brown]", "ünïcode, quoted"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On a busy machine the threads of one small convolution wait for each other for a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> str:
     torch.manual_seed(0)

@@ -1,16 +1,6 @@
 import pytest
-import torch
 
 from samples import save_network, small_network
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """On a busy machine the threads of one small convolution wait for each other for a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
