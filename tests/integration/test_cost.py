@@ -85,7 +85,7 @@ def test_safety_costs_little(tmp_path: Path, environment: dict[str, str], ranks:
     settings = (
         "quickstart",
         "trainer.max_epochs=20",
-        "data.image_size=96",  # a step of 0.3 s; an epoch of half a minute
+        "data.image_size=64",  # a step of 0.1 to 0.2 s on one core
         "data.global_batch_size=32",
         "logging.wandb=disabled",
     )
