@@ -213,12 +213,30 @@ def test_the_loader_follows_the_number_of_images(monkeypatch) -> None:
     from res2net.cli import images
     from res2net.inference import dali_files
 
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     few, many = images.DALI_FROM - 1, images.DALI_FROM
     assert images.choose_loader("auto", few) == "pillow"
+    assert "OMP_WAIT_POLICY" not in os.environ
     assert images.choose_loader("auto", many) == "dali"
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"  # threads that wait leave DALI the cores
     assert [images.choose_loader(name, many) for name in ("pillow", "dali")] == ["pillow", "dali"]
     monkeypatch.setattr(dali_files, "find_spec", lambda name: None)
     assert images.choose_loader("auto", many) == "pillow"
+
+
+@pytest.mark.parametrize("verb", ["predict", "features"])
+def test_the_loader_is_chosen_before_openmp_is_loaded(verb, tmp_path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(photo(1)))
+    check = (
+        "import sys; from res2net.cli import features, predict;"
+        f"{verb}.choose_loader = lambda asked, count: sys.exit('torch' in sys.modules);"
+        "from res2net.cli.main import main;"
+        f"main(['{verb}', 'any', 'a.png', '--loader=dali'"
+        f"{', ' + repr('--out=a.npz') if verb == 'features' else ''}]);"
+        "sys.exit(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
 
 
 # --- Start-up ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ FILES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*
 FLOORS = """
     __init__ __main__
     cli
-    bench
+    bench demo
     training inference export cluster
     callbacks data zoo
     weights
@@ -83,6 +83,7 @@ def test_using_a_network_needs_no_lightning() -> None:
         "weights",
         "zoo",
         "inference",
+        "demo",
         "config",
         "files",
         "preprocessing",

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from res2net.weights.shipped import SHIPPED
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """MODEL, and which of its weights."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a run directory, a checkpoint or weights file, a variant with --weights, or "
-        f"{' or '.join(SHIPPED)}, which comes with the package",
-    )
+def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """MODEL, and which of its weights. `several`: any number of models, or what is shipped."""
+    shipped = f"{' or '.join(SHIPPED)}, which comes with the package"
+    what = f"a run directory, a checkpoint or weights file, a variant with --weights, or {shipped}"
+    if several:
+        parser.add_argument("models", metavar="MODEL", nargs="*", help=f"{what}, as by default")
+    else:
+        parser.add_argument("model", metavar="MODEL", help=what)
     parser.add_argument(
         "--weights", metavar="FILE|NAME", help="for a variant; in1k: the published ones"
     )
@@ -25,6 +26,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="which checkpoint of a run directory (last)",
     )
     parser.add_argument("--ema", action="store_true", help="take the averaged weights")
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="where the network runs; auto: the first GPU where there is one (auto)",
+    )
+
+
+def short_name(model: str) -> str:
+    """A run's or a file's name as people know it."""
+    path = Path(model)
+    return "/".join(path.parts[-2:]) if path.is_file() else path.name or model
 
 
 def positive(text: str) -> int:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from res2net.cli.arguments import short_name
 from res2net.cli.images import add_image_arguments, find_images, reading
 from res2net.data.sources.scan import counted
 from res2net.errors import InputError, WorkError
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         models.append((arguments.against, arguments.against_weights))
     explainers: dict[str, Explainer] = {}
     for model, weights in models:
-        name = _short(model)
+        name = short_name(model)
         explainers[model if name in explainers else name] = Explainer(
             model,
             weights=weights,
@@ -84,12 +85,12 @@ def run(arguments: argparse.Namespace) -> int:
         shown = draw_explanations(
             explainers,
             files,
-            images=taken.images,
+            images=images,
             target=arguments.target,
             on_unreadable=taken.on_unreadable,
             heading=heading,
         )
-        for explanations in shown:
+        for explanations in taken.follow(shown):
             file = str(files[explanations[0].source])
             printed.append(_as_json(file, explanations))
         if not printed:
@@ -110,12 +111,6 @@ def run(arguments: argparse.Namespace) -> int:
             f"{folder}"
         )
     return 0
-
-
-def _short(model: str) -> str:
-    """A run's or a file's name as people know it."""
-    path = Path(model)
-    return "/".join(path.parts[-2:]) if path.is_file() else path.name or model
 
 
 def _as_json(file: str, explanations: "tuple[Explanation, ...]") -> dict[str, Any]:

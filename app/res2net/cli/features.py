@@ -8,7 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from res2net.cli.images import add_image_arguments, find_images, reading
+from res2net.cli.images import (
+    add_image_arguments,
+    add_loader_argument,
+    choose_loader,
+    find_images,
+    reading,
+)
 from res2net.data.sources.scan import counted
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_file
@@ -46,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="of the probe's split (0)"
     )
+    add_loader_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -67,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_probe(labels, images)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
+    loader = choose_loader(arguments.loader, len(images))
 
     from res2net.inference.features import FeatureExtractor  # PyTorch takes seconds
 
@@ -82,7 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     kept: list[tuple[Sequence[str], np.ndarray]] = []
     with reading(images, doing="extracting") as taken:
-        batches: Batches = extractor.stream(taken.images, on_unreadable=taken.on_unreadable)
+        stream = extractor.stream(images, on_unreadable=taken.on_unreadable, loader=loader)
+        batches: Batches = taken.follow(stream, lambda batch: len(batch[0]))
         if arguments.probe:
             batches = _keep(batches, kept)
         if file is not None:

@@ -5,11 +5,11 @@ import glob
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from res2net.cli.arguments import add_model_arguments, positive
+from res2net.cli.arguments import add_device_argument, add_model_arguments, positive
 from res2net.data.sources.scan import EXTENSIONS
 from res2net.errors import InputError
 
@@ -36,12 +36,7 @@ def add_image_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
         help="images; folders, which are searched for images at any depth; patterns in quotes "
         "('photos/**/*.jpg'); - for a list of these on stdin, one a line",
     )
-    parser.add_argument(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="where the network runs; auto: the first GPU where there is one (auto)",
-    )
+    add_device_argument(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=32, metavar="N", help="images of one pass (32)"
     )
@@ -57,7 +52,18 @@ def add_loader_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def choose_loader(asked: str, count: int) -> "Loader":
-    """The loader for `count` images."""
+    """The loader for `count` images; asked before PyTorch is imported.
+
+    DALI's threads decode while PyTorch's compute. By default OpenMP's threads spin when they wait
+    for one another, on the very cores that the decoding wants: they are told to sleep.
+    """
+    loader = _choose(asked, count)
+    if loader == "dali":
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read by OpenMP when it is loaded
+    return loader
+
+
+def _choose(asked: str, count: int) -> "Loader":
     if asked == "auto":
         from res2net.inference.dali_files import has_dali
 
@@ -139,14 +145,10 @@ class Reading:
     """Images on their way through a network.
 
     Attributes:
-        images: Each moves the progress bar on when it is taken.
         unreadable: How many could not be read.
     """
 
-    def __init__(
-        self, images: Sequence[str], say: Callable[[str], None], advance: Callable[[int], None]
-    ) -> None:
-        self.images = self._counted(images)
+    def __init__(self, say: Callable[[str], None], advance: Callable[[int], None]) -> None:
         self.unreadable = 0
         self._say = say
         self._advance = advance
@@ -156,21 +158,15 @@ class Reading:
         self.unreadable += 1
         self._say(f"error: {error}")
 
-    def follow(self, results: Iterator[T]) -> Iterator[T]:
-        """The same, one for each image that could be read; each moves the bar on.
-
-        For what takes all `images` at once.
-        """
+    def follow(
+        self, results: Iterable[T], images: Callable[[T], int] = lambda result: 1
+    ) -> Iterator[T]:
+        """The same; each moves the bar on by its `images`, and by those lost before it."""
         before = self.unreadable
         for result in results:
-            self._advance(1 + self.unreadable - before)
+            self._advance(images(result) + self.unreadable - before)
             before = self.unreadable
             yield result
-
-    def _counted(self, images: Sequence[str]) -> Iterator[str]:
-        for image in images:
-            yield image
-            self._advance(1)
 
 
 @contextmanager
@@ -184,7 +180,7 @@ def reading(images: Sequence[str], *, doing: str, bar: bool = True) -> Iterator[
             def say(message: str) -> None:
                 print(message, file=sys.stderr)
 
-            yield Reading(images, say, lambda count: None)
+            yield Reading(say, lambda count: None)
             return
         from rich.console import Console
         from rich.progress import Progress
@@ -194,7 +190,6 @@ def reading(images: Sequence[str], *, doing: str, bar: bool = True) -> Iterator[
         with Progress(console=console, redirect_stdout=False) as progress:
             task = progress.add_task(doing, total=len(images))
             yield Reading(
-                images,
                 lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
                 lambda count: progress.advance(task, count),
             )

@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     "predict": "classes of images",
     "features": "pooled features of images, in one file",
     "cam": "pictures of where a network looks, alone or beside another",
+    "demo": "a page in the browser: drop an image, see classes and where the network looks",
     "convert": "weights of any origin under the names of other code",
     "export": "a trained network for other programs: ONNX, torch.export, safetensors, a folder",
     "models": "the variants: parameters, MACs, published accuracy, aliases",

@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     images = find_images(asked, problems.append)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
+    loader = choose_loader(arguments.loader, len(images))
 
     from res2net.inference.predictor import Predictor  # PyTorch takes seconds
 
@@ -83,20 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
         write = _write_csv
     else:
         write = _write_table
-    loader = choose_loader(arguments.loader, len(images))
     shown: list[Prediction] = []
     # Rows that appear in the same terminal are progress enough, and a bar would cut through them.
     scrolls = sys.stdout.isatty() and write is not _write_table
     with reading(images, doing="predicting", bar=not scrolls) as taken:
         predictions = predictor.stream(
-            images if loader == "dali" else taken.images,
-            topk=topk,
-            on_unreadable=taken.on_unreadable,
-            loader=loader,
+            images, topk=topk, on_unreadable=taken.on_unreadable, loader=loader
         )
-        if loader == "dali":
-            predictions = taken.follow(predictions)
-        write(_keep(predictions, shown, SHEET if sheet else 0), topk)
+        write(_keep(taken.follow(predictions), shown, SHEET if sheet else 0), topk)
     if sheet is not None:
         predicted = len(images) - taken.unreadable
         _draw_sheet(shown, sheet, title=f"{arguments.model}: predictions", count=predicted)

@@ -21,6 +21,7 @@ from res2net.preprocessing import Preprocessing
 from res2net.weights.catalog import find_published, identify
 from res2net.weights.published import PublishedFile
 from res2net.weights.read import Weights
+from res2net.weights.shipped import SHIPPED
 from res2net.zoo import open_model
 
 InputKind = Literal["normalised", "uint8"]
@@ -127,7 +128,8 @@ def open_source(
         weights: For a variant.
         checkpoint: Which file of a run directory.
         ema: The averaged weights.
-        licence: Of the weights. None: of the published file that they are or were trained from.
+        licence: Of the weights. None: of the published file that they are, what their file says, or
+            of the published file that they were trained from.
 
     Raises:
         InputError: As `zoo.open_model`, or a variant was given without weights.
@@ -153,6 +155,11 @@ def open_source(
 def _licence(weights: Weights, published: PublishedFile | None) -> str:
     if published is not None:
         return published.licence
+    if weights.licence is not None:
+        return weights.licence
+    for shipped in SHIPPED.values():
+        if Path(weights.source) == shipped.path:
+            return shipped.licence
     settings = (weights.config or {}).get("model", {})
     start = str(settings.get("weights") or "")
     if not start:

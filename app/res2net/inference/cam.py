@@ -6,15 +6,22 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
-from typing import Literal
+from typing import Unpack
 
 import numpy as np
 import torch
 
 from res2net.errors import InputError
-from res2net.inference.heat_maps import METHODS, Method, heat_maps, library, stage_module
+from res2net.inference.heat_maps import (
+    METHODS,
+    Method,
+    heat_maps,
+    library,
+    stage_module,
+    stage_modules,
+)
 from res2net.inference.images import ImageLike, OnUnreadable, is_one_image
-from res2net.inference.opened import BATCH_SIZE, AnyModel, Device, OpenedModel
+from res2net.inference.opened import AnyModel, OpenedModel, Options
 
 __all__ = ["METHODS", "Explainer", "Explanation", "Method", "heat_maps"]
 
@@ -33,54 +40,39 @@ class Explanation:
     """Its index."""
     score: float
     """Its probability by softmax, 0..1."""
+    scores: np.ndarray
+    """float32 (num_classes,): the probability of each class."""
     predicted: str
     """The likeliest class."""
     source: str
     """The image's path, or which image of the call it was."""
 
 
-class Explainer:
+class Explainer(OpenedModel):
     """Opens a model once and shows where it looks; may be shared between threads.
 
     Images are handled as by `Predictor`.
 
-    Attributes:
-        model: The network in evaluation mode, on `device`; its weights take no gradients.
-        preprocessing: Of the weights; the published 256/224 where they name none.
-        class_names: One for each class; ImageNet's in English.
-        device: Where it runs.
+    Attributes, beside those of `OpenedModel`:
+        stages: How many stages there are to look into.
     """
 
     def __init__(
         self,
         model: AnyModel,
         *,
-        weights: AnyModel | None = None,
-        checkpoint: Literal["last", "best"] = "last",
-        device: Device = "auto",
-        batch_size: int = BATCH_SIZE,
-        ema: bool = False,
         method: Method = "gradcam",
         stage: int | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        """Arguments and errors are those of `OpenedModel`; `method`, `stage`: see `heat_maps`."""
+        """`model`, options and errors are those of `OpenedModel`; the others': of `heat_maps`."""
         if method not in METHODS:
             raise InputError(f"method {method!r}: none of {', '.join(METHODS)}")
         library()  # a missing one is told before weights are read
-        self._opened = OpenedModel(
-            model,
-            weights=weights,
-            checkpoint=checkpoint,
-            device=device,
-            batch_size=batch_size,
-            ema=ema,
-        )
-        self.model = self._opened.network
-        self.preprocessing = self._opened.preprocessing
-        self.class_names = self._opened.class_names
-        self.device = self._opened.device
+        super().__init__(model, **options)
         self._method: Method = method
         self._stage = stage
+        self.stages = len(stage_modules(self.model))
         stage_module(self.model, stage)  # raises
 
     def find_class(self, target: str | int) -> int:
@@ -106,6 +98,9 @@ class Explainer:
         self,
         images: ImageLike | Iterable[ImageLike],
         target: str | int | Sequence[str | int] | None = None,
+        *,
+        method: Method | None = None,
+        stage: int | None = None,
     ) -> list[Explanation]:
         """One explanation an image, in order.
 
@@ -113,19 +108,20 @@ class Explainer:
             images: One `ImageLike` or several.
             target: The class that is explained, by name or index; or one for each image. None:
                 the predicted one.
+            method, stage: For this call. None: those of the Explainer.
 
         Raises:
-            InputError: An image cannot be read, there is no such class, or there are not as many
-                classes as images.
+            InputError: An image cannot be read, there is no such class, method or stage, or there
+                are not as many classes as images.
             WorkError: The network's output is not finite, or the device's memory too small.
         """
         if target is None or isinstance(target, (str, int)):
-            return list(self.stream(images, target))
+            return list(self.stream(images, target, method=method, stage=stage))
         images = [images] if is_one_image(images) else list(images)  # type: ignore[list-item,arg-type]
         classes = [self.find_class(each) for each in target]
         if len(classes) != len(images):
             raise InputError(f"{len(classes)} classes for {len(images)} images: one for each")
-        return list(self._explain(images, iter(classes), None))
+        return list(self._explain(images, iter(classes), None, method, stage))
 
     def stream(
         self,
@@ -133,6 +129,8 @@ class Explainer:
         target: str | int | None = None,
         *,
         on_unreadable: OnUnreadable = None,
+        method: Method | None = None,
+        stage: int | None = None,
     ) -> Iterator[Explanation]:
         """One by one in order, for any number of images, of which a few batches are held.
 
@@ -140,13 +138,15 @@ class Explainer:
             InputError, WorkError: As in a call; `target` is checked at once, the rest on the way.
         """
         classes = None if target is None else repeat(self.find_class(target))
-        return self._explain(images, classes, on_unreadable)
+        return self._explain(images, classes, on_unreadable, method, stage)
 
     def _explain(
         self,
         images: ImageLike | Iterable[ImageLike],
         classes: Iterator[int] | None,
         on_unreadable: OnUnreadable,
+        method: Method | None,
+        stage: int | None,
     ) -> Iterator[Explanation]:
         batch: list[torch.Tensor] = []  # pixels, heat and classes of the batch on its way
 
@@ -157,13 +157,17 @@ class Explainer:
                 images = images.clone()
                 wanted = None if classes is None else list(islice(classes, len(images)))
                 heat, logits = heat_maps(
-                    self.model, images, classes=wanted, stage=self._stage, method=self._method
+                    self.model,
+                    images,
+                    classes=wanted,
+                    stage=self._stage if stage is None else stage,
+                    method=self._method if method is None else method,
                 )
             taken = logits.argmax(dim=1).cpu() if wanted is None else torch.tensor(wanted)
             batch[:] = (self._pixels(images), heat, taken)
             return logits
 
-        stream = self._opened.stream(images, function, on_unreadable=on_unreadable)
+        stream = self._outputs(images, function, on_unreadable=on_unreadable)
         for sources, logits in stream:
             pixels, heat, taken = batch
             scores = logits.softmax(dim=1)
@@ -175,6 +179,7 @@ class Explainer:
                     label=self.class_names[index],
                     index=index,
                     score=float(scores[row, index]),
+                    scores=scores[row].numpy(),
                     predicted=self.class_names[int(scores[row].argmax())],
                     source=source,
                 )

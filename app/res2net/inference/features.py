@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
@@ -13,50 +12,34 @@ import torch.nn.functional as F
 
 from res2net.errors import InputError
 from res2net.inference.images import ImageLike, OnUnreadable
-from res2net.inference.opened import BATCH_SIZE, Device, OpenedModel
+from res2net.inference.opened import AnyModel, Loader, OpenedModel, Options
 
 
-class FeatureExtractor:
+class FeatureExtractor(OpenedModel):
     """Opens a model once and gives the pooled features of images; may be shared between threads.
 
     The features are what the classifier's linear layer gets: the last stage's map, averaged over
     its positions; or the same of another stage, or of all one after the other. Images are handled
     as by `Predictor`.
 
-    Attributes:
-        model: The network in evaluation mode, on `device`.
-        preprocessing: Of the weights; the published 256/224 where they name none.
+    Attributes, beside those of `OpenedModel`:
         num_features: C, the numbers of one image.
         parts: What these are, in order: `features` -> C, or of all stages `stage1` -> C1 and on.
-        device: Where it runs.
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: AnyModel,
         *,
-        weights: str | os.PathLike[str] | None = None,
-        checkpoint: Literal["last", "best"] = "last",
-        device: Device = "auto",
-        batch_size: int = BATCH_SIZE,
-        ema: bool = False,
         stage: int | Literal["pooled", "all"] = "pooled",
+        **options: Unpack[Options],
     ) -> None:
-        """Arguments and errors are those of `OpenedModel`.
+        """`model`, options and errors are those of `OpenedModel`.
 
         `stage`: `pooled`, the classifier's input; 1 for the first stage and on; or `all`. Raises
         InputError where there is no such stage.
         """
-        self._opened = OpenedModel(
-            model,
-            weights=weights,
-            checkpoint=checkpoint,
-            device=device,
-            batch_size=batch_size,
-            ema=ema,
-        )
-        self.model = self._opened.network
-        self.preprocessing = self._opened.preprocessing
+        super().__init__(model, **options)
         channels = self.model.backbone.stage_channels
         if stage in ("pooled", "all"):
             wanted = range(len(channels) - 1 if stage == "pooled" else 0, len(channels))
@@ -74,7 +57,6 @@ class FeatureExtractor:
             else {"features": channels[wanted[0]]}
         )
         self.num_features = sum(self.parts.values())
-        self.device = self._opened.device
 
     def __call__(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
         """Features float32 (N, C), one row an image, in order; N is 1 for one `ImageLike`.
@@ -91,6 +73,7 @@ class FeatureExtractor:
         images: ImageLike | Iterable[ImageLike],
         *,
         on_unreadable: OnUnreadable = None,
+        loader: Loader = "pillow",
     ) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         """Batch by batch in order, for any number of images: sources, features float32 (N, C).
 
@@ -100,11 +83,12 @@ class FeatureExtractor:
             images: Taken from the iterable as they are needed; a few batches of them are held.
             on_unreadable: Told of an image that cannot be read, which is then left out. None:
                 raise.
+            loader: `dali` is for many files on Linux: paths alone, all taken at once.
 
         Raises:
             InputError, WorkError: As in a call.
         """
-        batches = self._opened.stream(images, self._pool, on_unreadable=on_unreadable)
+        batches = self._outputs(images, self._pool, on_unreadable=on_unreadable, loader=loader)
         return ((sources, features.numpy()) for sources, features in batches)
 
     def _pool(self, images: torch.Tensor) -> torch.Tensor:

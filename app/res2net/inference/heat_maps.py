@@ -16,7 +16,6 @@ from torch import nn
 
 from res2net.errors import InputError
 from res2net.models.head import Res2NetClassifier
-from res2net.models.res2net import Res2Net
 
 Method = Literal["gradcam", "gradcam++"]
 METHODS: tuple[Method, ...] = ("gradcam", "gradcam++")
@@ -73,18 +72,19 @@ def stage_module(network: Res2NetClassifier, stage: int | None) -> nn.Module:
 
     Raises InputError where there is no such stage.
     """
-    backbone = network.backbone
-    modules: list[nn.Module]
-    if isinstance(backbone, Res2Net):
-        modules = list(backbone.stages)
-    else:  # levels 0 and 1 are DLA's stem
-        levels = range(2, 2 + len(backbone.stage_channels))
-        modules = [backbone.get_submodule(f"level{level}") for level in levels]
+    modules = stage_modules(network)
     number = len(modules) if stage is None else stage
     if not 1 <= number <= len(modules):
         name = network.variant or "the network"
         raise InputError(f"stage {stage}: {name} has the stages 1 to {len(modules)}")
     return modules[number - 1]
+
+
+def stage_modules(network: Res2NetClassifier) -> list[nn.Module]:
+    """The modules whose outputs are the maps of the stages."""
+    backbone = network.backbone
+    stages = backbone.describe_maps()[-len(backbone.stage_channels) :]  # the stem's come before
+    return [backbone.get_submodule(name) for _, _, name in stages]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 
@@ -23,11 +23,23 @@ Loader = Literal["pillow", "dali"]
 BATCH_SIZE = 32
 
 
+class Options(TypedDict, total=False):
+    """What `OpenedModel` takes beside the model."""
+
+    weights: AnyModel | None
+    checkpoint: Literal["last", "best"]
+    device: Device
+    batch_size: int
+    ema: bool
+
+
 class OpenedModel:
     """A network in evaluation mode on its device; may be shared between threads.
 
+    What it is used for are its subclasses.
+
     Attributes:
-        network: In evaluation mode, on `device`.
+        model: The network in evaluation mode, on `device`.
         preprocessing: Of the weights; the published 256/224 where they name none.
         class_names: One for each class: English for ImageNet's, the index where none are known.
         device: Where it runs.
@@ -38,10 +50,10 @@ class OpenedModel:
         self,
         model: AnyModel,
         *,
-        weights: AnyModel | None,
-        checkpoint: Literal["last", "best"],
-        device: Device,
-        batch_size: int,
+        weights: AnyModel | None = None,
+        checkpoint: Literal["last", "best"] = "last",
+        device: Device = "auto",
+        batch_size: int = BATCH_SIZE,
         ema: bool = False,
     ) -> None:
         """Read the weights and put the network on the device.
@@ -64,20 +76,20 @@ class OpenedModel:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: at least 1")
         self.batch_size = batch_size
-        self.device = _find_device(device)
+        self.device = find_device(device)
         network, read = open_model(model, weights=weights, checkpoint=checkpoint, ema=ema)
         if read is None:
             raise InputError(
                 f"model {model!r}: a variant without weights answers at random; give "
                 "weights as well (--weights), or a run directory or a weights file instead"
             )
-        self.network = network.to(self.device).eval()
+        self.model = network.to(self.device).eval()
         self.preprocessing = read.preprocessing or Preprocessing()
         names = read.class_names or tuple(map(str, range(network.num_classes)))
         self.class_names = imagenet.readable(names)
         self._transform = self.preprocessing.transform()
 
-    def stream(
+    def _outputs(
         self,
         images: ImageLike | Iterable[ImageLike],
         function: Callable[[torch.Tensor], torch.Tensor],
@@ -152,7 +164,8 @@ class OpenedModel:
             ) from error
 
 
-def _find_device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one. Raises InputError: there is no such device."""
     choices = ("auto", "cpu", "cuda")
     if name not in choices:
         raise InputError(f"device {name!r}: none of {', '.join(choices)}")

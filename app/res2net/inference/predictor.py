@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import overload
 
 import torch
 
 from res2net.errors import InputError
 from res2net.inference.images import ImageLike, OnUnreadable, is_one_image
-from res2net.inference.opened import BATCH_SIZE, AnyModel, Device, Loader, OpenedModel
+from res2net.inference.opened import Loader, OpenedModel
 
 
 @dataclass(frozen=True)
@@ -29,42 +29,14 @@ class Prediction:
     """The image's path, or which image of the call it was."""
 
 
-class Predictor:
+class Predictor(OpenedModel):
     """Opens a model once and classifies images with it; may be shared between threads.
 
     Images are handled as in evaluation: EXIF rotation is not applied, transparency is dropped,
     16-bit grey is scaled to 8 bits; the pixels agree with what DALI decodes.
 
-    Attributes:
-        model: The network in evaluation mode, on `device`.
-        preprocessing: Of the weights; the published 256/224 where they name none.
-        class_names: One for each class; ImageNet's in English (`imagenet.class_names` has the ids).
-        device: Where it runs.
+    It is opened as `OpenedModel` says, which has its attributes.
     """
-
-    def __init__(
-        self,
-        model: AnyModel,
-        *,
-        weights: AnyModel | None = None,
-        checkpoint: Literal["last", "best"] = "last",
-        device: Device = "auto",
-        batch_size: int = BATCH_SIZE,
-        ema: bool = False,
-    ) -> None:
-        """Arguments and errors are those of `OpenedModel`."""
-        self._opened = OpenedModel(
-            model,
-            weights=weights,
-            checkpoint=checkpoint,
-            device=device,
-            batch_size=batch_size,
-            ema=ema,
-        )
-        self.model = self._opened.network
-        self.preprocessing = self._opened.preprocessing
-        self.class_names = self._opened.class_names
-        self.device = self._opened.device
 
     # A str is an iterable of str as well; the first signature that fits counts.
     @overload
@@ -113,9 +85,7 @@ class Predictor:
         """
         if topk < 1:
             raise InputError(f"topk={topk}: at least 1")
-        batches = self._opened.stream(
-            images, self.model, on_unreadable=on_unreadable, loader=loader
-        )
+        batches = self._outputs(images, self.model, on_unreadable=on_unreadable, loader=loader)
         return (
             prediction
             for sources, logits in batches

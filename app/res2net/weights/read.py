@@ -58,6 +58,8 @@ class Weights:
     """Whose keys the file has."""
     has_ema: bool = False
     """These are the raw weights, and the file has averaged ones too."""
+    licence: str | None = None
+    """Of the weights; None: the file does not say."""
 
     @property
     def is_folded(self) -> bool:
@@ -269,6 +271,7 @@ def _describe(
             config=description.get("config"),
             source=source,
             format=format,
+            licence=None if (licence := description.get("licence")) is None else str(licence),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"its description {METADATA_KEY!r} is damaged: {error!r}") from error

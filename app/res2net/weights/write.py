@@ -18,9 +18,10 @@ SUFFIXES = (".pth", ".safetensors")
 
 
 def describe_weights(weights: Weights, variant: str) -> dict[str, Any]:
-    """What a file says of its weights, in the form of `files.runs.identity`."""
+    """What a file says of its weights, in the form of `files.runs.identity`, and their licence."""
     preprocessing = weights.preprocessing
-    return {
+    licence = {} if weights.licence is None else {"licence": weights.licence}
+    return licence | {
         "schema": SCHEMA,
         "model": variant,
         "num_classes": weights.num_classes,

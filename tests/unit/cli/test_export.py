@@ -45,6 +45,18 @@ def test_safetensors(run, capsys):
     assert all(torch.equal(weights.state_dict[k], v) for k, v in network.state_dict().items())
 
 
+def test_the_licence_goes_with_the_weights(run, capsys):
+    """From a form to the next; what is shipped has one of its own."""
+    forms = [("a.safetensors", "safetensors"), ("b.safetensors", "safetensors"), ("c", "folder")]
+    model, given = run, ["--licence=MIT"]
+    for out, form in forms:
+        assert main(["export", model, f"--to={form}", f"--out={out}", "--json", *given]) == 0
+        assert json.loads(capsys.readouterr().out)["licence"] == "MIT"
+        model, given = out, []
+    assert main(["export", "res2net_digits", "--to=safetensors", "--out=f.safetensors"]) == 0
+    assert "licence: Apache-2.0" in capsys.readouterr().out
+
+
 def test_json_on_images_of_one_s_own(run, capsys):
     Path("images").mkdir()
     for seed in range(3):

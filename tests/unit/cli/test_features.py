@@ -78,6 +78,45 @@ def test_averaged_weights(run, images):
     assert not np.allclose(found, raw)
 
 
+def test_through_dali(run, images, capsys):
+    """As by `predict`: pixels as `test` sees them, in order, and what DALI cannot read named."""
+    Path("images/b/broken.png").write_bytes(b"no image")
+    arguments = ["features", run, "images", "--batch-size=2", "--device=cpu"]
+    found = {}
+    for loader in ("dali", "pillow"):
+        assert main([*arguments, f"--loader={loader}", f"--out={loader}.npz"]) == 1
+        error = capsys.readouterr().err.splitlines()
+        assert error[0] == "error: images/b/broken.png: is no image in a known format"
+        assert error[1].startswith("error: 1 of 6 images could not be read, see above; ")
+        with np.load(f"{loader}.npz") as stored:
+            assert stored["sources"].tolist() == images
+            found[loader] = stored["features"]
+    rows = FeatureExtractor(run, device="cpu").stream(images, loader="dali")
+    np.testing.assert_allclose(
+        found["dali"], np.concatenate([batch for _, batch in rows]), atol=1e-5
+    )
+    # Pillow's pixels are within one of 256 levels
+    off = np.abs(found["dali"] - found["pillow"])
+    assert 0 < off.max() <= 0.05 * found["pillow"].std()
+
+
+def test_many_images_stream_through_dali(run, images, monkeypatch):
+    from res2net.cli import images as shared
+
+    monkeypatch.setattr(shared, "DALI_FROM", len(images))
+    seen = []
+    stream = FeatureExtractor.stream
+
+    def noted(self, given, **options):
+        seen.append(options["loader"])
+        return stream(self, given, **options)
+
+    monkeypatch.setattr(FeatureExtractor, "stream", noted)
+    assert main(["features", run, *images, "--out=many.npz"]) == 0
+    assert main(["features", run, *images[1:], "--out=few.npz"]) == 0
+    assert seen == ["dali", "pillow"]
+
+
 def test_a_broken_file_is_named_and_the_rest_kept(run, images, capsys):
     Path("images/b/broken.png").write_bytes(b"no image")
     assert main(["features", run, "images", "--out", "out.npz", "--json"]) == 1

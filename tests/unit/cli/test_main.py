@@ -229,8 +229,8 @@ def test_answers_quickly_and_without_torch(argv):
         f"assert main({argv!r}) == 0\n"
         "assert not {'torch', 'lightning'} & set(sys.modules)"
     )
-    seconds = []
-    for _ in range(3):
+    seconds: list[float] = []
+    while len(seconds) < 3 and not any(second < 0.5 for second in seconds):
         # of the processor: other tests run at the same time
         start = os.times()
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

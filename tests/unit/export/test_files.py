@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from sklearn.datasets import load_sample_images
 from torch import nn
 
 from families import FAMILIES
@@ -18,7 +19,9 @@ from res2net.export.compare import agreement, generated
 from res2net.export.onnx import export_int8, export_onnx, split_images
 from res2net.export.source import Source
 from res2net.export.torch_export import FACTS, export_program
+from res2net.models.dla import DLA
 from res2net.models.head import Res2NetClassifier
+from res2net.models.res2net import Res2Net
 from res2net.preprocessing import Preprocessing
 from samples import NAMES, PREPROCESSING, photo
 
@@ -27,6 +30,17 @@ def photographs(count: int, side: int) -> torch.Tensor:
     """uint8 (N, 3, S, S)."""
     pictures = [np.array(photo(seed, (side, side))) for seed in range(count)]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def real_photographs(count: int, side: int) -> torch.Tensor:
+    """uint8 (N, 3, S, S): parts of the two photographs that scikit-learn ships."""
+    china, flower = (np.array(picture) for picture in load_sample_images().images)  # (427, 640, 3)
+    places = [(13 * number, 30 * number) for number in range(count)]
+    parts = [
+        (china, flower)[number % 2][y : y + 4 * side : 4, x : x + 4 * side : 4][:side, :side]
+        for number, (y, x) in enumerate(places)
+    ]
+    return torch.from_numpy(np.stack(parts)).permute(0, 3, 1, 2)
 
 
 def normalised(pixels: torch.Tensor, preprocessing: Preprocessing = PREPROCESSING) -> np.ndarray:
@@ -111,15 +125,31 @@ def test_torch_export(source, network, tmp_path, takes, fold):
     assert b"res2net/models" not in path.read_bytes()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+CIFAR_NEXT = {
+    "stage_depths": (2, 1),
+    "base_channels": 16,
+    "base_width": 24,
+    "cardinality": 6,
+    "stem": "cifar",
+    "full_width_first": True,
+}
+OF_ALL_PUBLISHED = FAMILIES | {
+    "cifar res2next": lambda: Res2Net(**CIFAR_NEXT),
+    "cifar se": lambda: Res2Net(**CIFAR_NEXT, se_reduction=16),
+    "dla next": lambda: DLA(stage_depths=(1, 2, 1), base_channels=16, base_width=16, cardinality=4),
+}
+
+
+@pytest.mark.parametrize("family", OF_ALL_PUBLISHED)
 def test_every_family(source, family, tmp_path):
+    """Of small networks; `integration/test_export.py` has the published ones."""
     torch.manual_seed(0)
-    network = Res2NetClassifier(FAMILIES[family](), 10, variant=family).train()
+    network = Res2NetClassifier(OF_ALL_PUBLISHED[family](), 10, variant=family).train()
     preprocessing = Preprocessing(image_size=65)  # odd: every average meets a border
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
-    pixels = photographs(12, 65)
+    pixels = real_photographs(12, 65)
     images = normalised(pixels, preprocessing)
     with torch.no_grad():
         network(torch.from_numpy(images))

@@ -263,3 +263,21 @@ def test_cuda_agrees_with_the_cpu(run, explainer):
     there = Explainer(run, device="cuda")(images, 3)
     for here, each in zip(explainer(images, 3), there, strict=True):
         np.testing.assert_allclose(here.heat, each.heat, atol=1e-2)
+
+
+def test_stage_and_method_of_one_call(networks, tmp_path):
+    path = save_network(networks["res2net20_cifar"], tmp_path / "run" / "last.ckpt")
+    explainer = Explainer(path, device="cpu")
+    assert explainer.stages == 3
+    for stage, method in ((1, "gradcam++"), (3, "gradcam")):
+        (each,) = explainer(photo(2), 4, stage=stage, method=method)
+        (opened,) = Explainer(path, device="cpu", stage=stage, method=method)(photo(2), 4)
+        np.testing.assert_allclose(each.heat, opened.heat, atol=1e-6)
+        assert each.score == each.scores[4]
+    predicted = Predictor(path, device="cpu")(photo(2), topk=10)
+    scores = sorted(each.scores.tolist(), reverse=True)
+    assert scores == pytest.approx([score for _, score in predicted.topk], abs=1e-5)
+    with pytest.raises(InputError, match="stage 4: "):
+        explainer(photo(2), stage=4)
+    with pytest.raises(InputError, match="method 'x'"):
+        explainer(photo(2), method="x")

@@ -8,6 +8,7 @@ import torch
 
 import res2net
 from res2net.errors import InputError, WorkError
+from res2net.inference.cam import Explainer
 from res2net.inference.features import FeatureExtractor
 from res2net.inference.predictor import Predictor
 from samples import PREPROCESSING, VARIANT, photo, save_network
@@ -114,6 +115,7 @@ def test_infinite_features_are_told(network, tmp_path):
 
 def test_where_users_find_it():
     assert res2net.FeatureExtractor is FeatureExtractor
+    assert res2net.Explainer is Explainer
 
 
 @pytest.mark.gpu

@@ -70,9 +70,9 @@ def test_too_large_a_batch_for_the_device_is_said_to_be(run, network):
     def function(images):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
-    opened = OpenedModel(run, weights=None, checkpoint="last", device="cpu", batch_size=7)
+    opened = OpenedModel(run, device="cpu", batch_size=7)
     with pytest.raises(WorkError, match=r"batch_size=7: too many .* memory of cpu; take fewer"):
-        next(opened.stream([photo()], function))
+        next(opened._outputs([photo()], function))
 
 
 def test_imagenets_classes_have_english_names(tmp_path):

@@ -1,6 +1,7 @@
 """Files that are written with what they are, whole or not at all."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,8 +23,11 @@ def test_written_files_say_what_they_are(tmp_path, suffix):
     torch.save(tensors, tmp_path / "source.pth")
     weights = read_weights(tmp_path / "source.pth")
     path = tmp_path / f"a{suffix}"
+    weights = replace(weights, licence="MIT")
     write_weights(path, weights.state_dict, description=describe_weights(weights, NAME))
     again = read_weights(path)
+    assert again.licence == "MIT" and describe_weights(again, NAME)["licence"] == "MIT"
+    assert "licence" not in describe_weights(replace(again, licence=None), NAME)
     assert (again.model, again.num_classes, again.format) == (NAME, 2, "res2net")
     assert (again.class_names, again.preprocessing, again.config) == (None, None, {})
     assert all(torch.equal(again.state_dict[key], tensors[key]) for key in tensors)

@@ -1,0 +1,69 @@
+"""`res2net demo`: a page in the browser to try networks on images."""
+
+import argparse
+import sys
+from collections.abc import Collection
+
+from res2net.cli.arguments import add_device_argument, add_model_arguments, short_name
+from res2net.weights.shipped import SHIPPED
+
+PORT = 7860
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser, several=True)
+    add_device_argument(parser)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="who can open the page: 127.0.0.1, this machine alone (127.0.0.1); another address of "
+        "this machine, or 0.0.0.0 for all, everyone who reaches it, without a password",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=PORT, metavar="N", help=f"0: a free one ({PORT})"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Until Ctrl-C or SIGTERM. Raises InputError."""
+    from res2net.demo.server import address_of, find_libraries, listen, serve
+
+    # what can be refused at once, before libraries that take seconds
+    with listen(arguments.host, arguments.port) as listening:
+        find_libraries()
+
+        from res2net.inference.cam import Explainer
+
+        explainers: dict[str, Explainer] = {}
+        for model in dict.fromkeys(arguments.models or list(SHIPPED)):
+            explainers[_name(model, explainers)] = Explainer(
+                model,
+                weights=arguments.weights,
+                checkpoint=arguments.checkpoint,
+                device=arguments.device,
+                ema=arguments.ema,
+            )
+        url, private = address_of(listening)
+
+        def tell() -> None:
+            print(f"{url} (Ctrl-C ends it)", flush=True)
+            if not private:
+                print("everyone who reaches this address can use it", file=sys.stderr)
+
+        serve(explainers, listening, tell)
+    return 0
+
+
+def _name(model: str, taken: Collection[str]) -> str:
+    """Short, because a path says more than those who look at the page need."""
+    name = short_name(model)
+    number = 1
+    while (unique := name if number == 1 else f"{name} ({number})") in taken:
+        number += 1
+    return unique
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, 0 to 65535")
+    return int(text)
