@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from disks import SmallDisk
-from runs import COMMAND, Run
+from runs import COMMAND, Run, clean_environment
+from undrawn import draw_nothing
 
 # Tests run side by side, and OpenMP's threads spin while they wait: one each is faster. Nothing has
 # imported torch yet, and the commands that tests start inherit it.
@@ -21,11 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture
 def environment() -> dict[str, str]:
     """Of a process that no launcher started and that is logged in nowhere."""
-    launcher = ("SLURM_", "LOCAL_", "RANK", "WORLD_SIZE", "MASTER_", "WANDB_", "NODE_RANK")
-    return {k: v for k, v in os.environ.items() if not k.startswith(launcher)} | {
-        "WANDB_MODE": "offline",
-        "COLUMNS": "200",
-    }
+    return clean_environment()
 
 
 @pytest.fixture
@@ -45,6 +42,14 @@ def command(tmp_path: Path, environment: dict[str, str]) -> Run:
         return done
 
     return run
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """For a module whose trainings, in this process, are not looked at in pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch.setattr)
+        yield
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from runs import heartbeat_step
+from undrawn import draw_nothing
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["warm"])
@@ -34,6 +35,7 @@ def _rank(
     environment: dict[str, str],
     log: Path,
     prepare: Callable[[], None] | None,
+    drawn: bool,
 ) -> None:
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -44,6 +46,8 @@ def _rank(
     sys.argv = ["res2net", *arguments]
     from res2net.cli.main import main
 
+    if not drawn:
+        draw_nothing()
     if prepare is not None:
         prepare()
     sys.exit(main(arguments))
@@ -55,10 +59,12 @@ def start(
     *arguments: str,
     ranks: int = 2,
     prepare: Callable[[], None] | None = None,
+    drawn: bool = False,
 ) -> list[BaseProcess]:
     """Start `res2net train ARGUMENT ...` in `folder` on so many ranks; they write to `log-RANK`.
 
-    `prepare`, a function of a module, is called in each of them first.
+    `prepare`, a function of a module, is called in each of them first. `drawn`: with the pictures
+    at the end.
     """
     _ensure_server()
     with socket.socket() as free:
@@ -70,7 +76,7 @@ def start(
     for rank in range(ranks):
         place = environment | launcher | {"LOCAL_RANK": str(rank)} if ranks > 1 else environment
         process = _CONTEXT.Process(
-            target=_rank, args=(asked, folder, place, folder / f"log-{rank}", prepare)
+            target=_rank, args=(asked, folder, place, folder / f"log-{rank}", prepare, drawn)
         )
         process.start()
         processes.append(process)
@@ -106,9 +112,10 @@ def train(
     kill_at: int = 0,
     seconds: float = 100,
     prepare: Callable[[], None] | None = None,
+    drawn: bool = False,
 ) -> None:
     """To the end; or until the heartbeat of `run` says step `kill_at`, then SIGKILL."""
-    processes = start(folder, environment, *arguments, ranks=ranks, prepare=prepare)
+    processes = start(folder, environment, *arguments, ranks=ranks, prepare=prepare, drawn=drawn)
     deadline = time.monotonic() + seconds
     try:
         if run is None:

@@ -1,5 +1,6 @@
 """Starting the command, and comparing what runs left behind: for tests of several rooms."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,6 +8,15 @@ from pathlib import Path
 
 COMMAND = str(Path(sys.executable).with_name("res2net"))
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def clean_environment() -> dict[str, str]:
+    """Of a process that no launcher started and that is logged in nowhere."""
+    launcher = ("SLURM_", "LOCAL_", "RANK", "WORLD_SIZE", "MASTER_", "WANDB_", "NODE_RANK")
+    return {k: v for k, v in os.environ.items() if not k.startswith(launcher)} | {
+        "WANDB_MODE": "offline",
+        "COLUMNS": "200",
+    }
 
 
 def differences(a: object, b: object, where: str = "") -> list[str]:

@@ -1,7 +1,11 @@
 """What `ranks` has imported and done before it forks: DALI's transformation of graphs into code."""
 
+# ruff: noqa: F401
+import sklearn.datasets  # which the digits come from
+import wandb.sdk.launch.inputs.internal  # with all that a run of it imports
+
 import res2net.cli.train
-import res2net.training.run  # noqa: F401
+import res2net.training.run
 from res2net.data.augmentation import Augmentation
 from res2net.data.dali.graph import Work, build_pipeline
 from res2net.preprocessing import Preprocessing

@@ -12,6 +12,8 @@ from sklearn.datasets import load_digits
 from res2net.cli.main import main
 from runs import Run
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # what the command draws is looked at
+
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

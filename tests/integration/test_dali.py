@@ -1,6 +1,7 @@
 """Real DALI pipelines on the CPU: batches, augmentation, exact resume."""
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -261,19 +262,29 @@ def through_a_file(state: dict) -> dict:
     return torch.load(file, weights_only=True)
 
 
+PLAIN: list[dict[str, object]] = [
+    {},
+    {"crop": "pad", "pad": 3},
+    {"crop": "none"},
+    {"start_size": 9, "grow_until": 2.0},
+    {"color_jitter": 0.4, "hue_jitter": 0.1},
+]
+GROWING = {"color_jitter": 0.2, "start_size": 9, "grow_until": 1.0}
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("source", "changes"),
     [
-        {},
-        {"crop": "pad", "pad": 3},
-        {"crop": "none"},
-        {"start_size": 9, "grow_until": 2.0},
-        {"color_jitter": 0.4, "hue_jitter": 0.1},
-        {"policy": "rand_augment"},
-        {"policy": "auto_augment", "crop": "pad"},
-        {"policy": "trivial_augment", "color_jitter": 0.2, "start_size": 9, "grow_until": 1.0},
+        *((source, changes) for source in ("folder", "arrays") for changes in PLAIN),
+        # which take half a second for each stream, and begin where either kind is decoded
+        ("folder", {"policy": "rand_augment"}),
+        ("arrays", {"policy": "auto_augment", "crop": "pad"}),
+        ("folder", {"policy": "trivial_augment", **GROWING}),
     ],
-    ids=lambda changes: "-".join(map(str, changes.values())) or "plain",
+    indirect=["source"],
+    ids=lambda given: (
+        given if isinstance(given, str) else "-".join(map(str, given.values())) or "plain"
+    ),
 )
 def test_a_resumed_stream_gives_exactly_the_batches_that_would_have_come(
     source: Source, changes: dict
@@ -293,16 +304,19 @@ def test_a_resumed_stream_gives_exactly_the_batches_that_would_have_come(
             state=state,
         )
 
-    whole = take(stream(), 14)
-    chain = stream()
-    # within the run: position 0, mid-epoch, before and after an epoch's last batch, and so on
-    for stop in (0, 1, 2, 3, 4, 8, 11):
-        take(chain, stop - (chain.position - 2))
-        state = through_a_file(chain.state_dict())
-        chain = stream(state)  # resumed from a resumed one
-        once = stream(state)
-        assert chain.position == once.position == 2 + stop
-        for batch, expected in zip(take(once, 14 - stop), whole[stop:], strict=True):
+    def check(resumed: Stream, first: int, last: int) -> None:
+        assert resumed.position == 2 + first
+        for batch, expected in zip(take(resumed, last - first), whole[first:last], strict=True):
             assert torch.equal(batch[0], expected[0])
             assert torch.equal(batch[1], expected[1])
-    assert torch.equal(take(chain, 3)[-1][0], whole[-1][0])
+
+    whole = take(stream(), 14)
+    chain = stream()
+    # before any batch, before and after an epoch's last one, after the next epoch's, to the end
+    stops = (0, 2, 3, 8, 14)
+    for stop, following in pairwise(stops):
+        state = through_a_file(chain.state_dict())
+        if stop == 3:
+            check(stream(state), stop, 14)
+        chain = stream(state)  # resumed from a resumed one
+        check(chain, stop, following)

@@ -19,6 +19,8 @@ from res2net.files.runs import RunDirectory
 from res2net.training.classifier import ImageClassifier
 from runs import differences, read_state, rows
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SETTINGS = (
     "quickstart",
     "trainer.max_epochs=1",

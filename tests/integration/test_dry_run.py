@@ -8,6 +8,8 @@ import pytest
 
 from res2net.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Told = Callable[..., dict]
 
 
@@ -81,7 +83,7 @@ def test_all_problems_come_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "quickstart", "trainer.max_epochs=1"]) == 0
+    assert main(["train", "quickstart", "trainer.max_epochs=1", "data.subset=0.1"]) == 0
     capsys.readouterr()
     before = sorted(tmp_path.rglob("*"))
     arguments = (

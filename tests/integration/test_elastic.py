@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from ranks import start
-from runs import differences, read_state
+from runs import clean_environment, differences, read_state
 from sharding import make
 
 COUNT, BATCH, EPOCHS = 96, 8, 2
@@ -173,6 +173,15 @@ def mean_loss(steps: Steps, first: int, last: int) -> float:
     return math.fsum(row["loss"] * len(row["samples"]) for row in rows) / images
 
 
+@pytest.fixture(scope="module")
+def same(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Steps]:
+    """A folder with `images` and the run `same`, on two ranks to its end."""
+    folder = tmp_path_factory.mktemp("elastic")
+    make(folder / "images", {"train/ant": 40, "train/bee": 32, "train/cat": 24})
+    make(folder / "images", {"val/ant": 5, "val/bee": 4, "val/cat": 4})
+    return folder, lineage(folder, clean_environment(), "same", Leg(2))
+
+
 @pytest.mark.parametrize(
     "legs",
     [
@@ -184,11 +193,9 @@ def mean_loss(steps: Steps, first: int, last: int) -> float:
     ids=["stopped", "killed"],
 )
 def test_two_ranks_one_rank_two_ranks(
-    legs: tuple[Leg, ...], tmp_path: Path, environment: dict[str, str]
+    legs: tuple[Leg, ...], same: tuple[Path, Steps], tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    make(tmp_path / "images", {"train/ant": 40, "train/bee": 32, "train/cat": 24})
-    make(tmp_path / "images", {"val/ant": 5, "val/bee": 4, "val/cat": 4})
-    same = lineage(tmp_path, environment, "same", Leg(2))
+    (tmp_path / "images").symlink_to(same[0] / "images")
     steps = lineage(tmp_path, environment, "changed", *legs)
     killed = any(leg.by == signal.SIGKILL for leg in legs)
 
@@ -197,10 +204,10 @@ def test_two_ranks_one_rank_two_ranks(
     for epoch in range(EPOCHS):
         its = range(epoch * PER_EPOCH + 1, (epoch + 1) * PER_EPOCH + 1)
         assert sorted(n for step in its for n in used[step]) == list(range(COUNT))
-    for step, rows in same.items():
+    for step, rows in same[1].items():
         assert used[step] == sorted(n for row in rows for n in row["samples"])
 
-    one, other = tmp_path / "checkpoints/same", tmp_path / "checkpoints/changed"
+    one, other = same[0] / "checkpoints/same", tmp_path / "checkpoints/changed"
     whole, state = read_state(one / "last.ckpt"), read_state(other / "last.ckpt")
     assert state["global_step"] == STEPS
     assert state["ema_updates"] == STEPS // EMA_EVERY

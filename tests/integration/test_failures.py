@@ -9,6 +9,10 @@ from res2net.cli.main import main
 from res2net.training.classifier import ImageClassifier
 from res2net.training.run import KEPT
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+SETTINGS = ("quickstart", "data.subset=0.5", "trainer.max_epochs=2")
+
 
 def failing(error: Exception, *, at: int) -> object:
     """A training step that fails at a batch of the second epoch."""
@@ -46,11 +50,10 @@ def test_one_line_and_the_last_state(
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(ImageClassifier, "training_step", failing(error, at=3))
-        assert main(["train", "quickstart", "trainer.max_epochs=2"]) == 1
+        assert main(["train", *SETTINGS]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert words in line
     if isinstance(error, torch.OutOfMemoryError):
         assert line.endswith(KEPT)
-    again = ("run.resume=auto", "trainer.max_epochs=2")
-    assert main(["train", "quickstart", *again]) == 0
-    assert "step 44/44" in capsys.readouterr().err
+    assert main(["train", *SETTINGS, "run.resume=auto"]) == 0
+    assert "step 22/22" in capsys.readouterr().err

@@ -12,6 +12,8 @@ from res2net.cli.main import main
 from samples import photo
 from sharding import make
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CLASSES = ["ant", "bee", "cat"]
 
 

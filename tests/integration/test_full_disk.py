@@ -59,13 +59,13 @@ def test_a_run_on_a_disk_that_is_full_for_a_while(
     small_disk: Callable[[float], SmallDisk],
 ) -> None:
     disk = small_disk(64)
-    train(tmp_path, environment, *SETTINGS, "run.name=whole", ranks=1)
+    train(tmp_path, environment, *SETTINGS, "run.name=whole", ranks=1, drawn=True)
     (tmp_path / "log-0").unlink()
 
     arguments = (*SETTINGS, f"run.dir={disk.path}", "run.name=full")
     run, whole = disk.path / "full", tmp_path / "checkpoints/whole"
     where = environment | {"SMALL_DISK": str(disk.path)}
-    (process,) = start(tmp_path, where, *arguments, ranks=1, prepare=disturb)
+    (process,) = start(tmp_path, where, *arguments, ranks=1, prepare=disturb, drawn=True)
     process.join(120)
     log = (tmp_path / "log-0").read_text()
     assert process.exitcode == 1, log
@@ -87,7 +87,7 @@ def test_a_run_on_a_disk_that_is_full_for_a_while(
     assert any(row.startswith("50,1,train,loss,") for row in rows(run))
 
     disk.free()
-    train(tmp_path, environment, *arguments, "run.resume=auto", ranks=1)
+    train(tmp_path, environment, *arguments, "run.resume=auto", ranks=1, drawn=True)
     assert rows(run) == rows(whole)
     assert losses(run) == losses(whole)
     assert len(losses(run)) == STEPS

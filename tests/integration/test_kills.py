@@ -2,7 +2,7 @@
 
 Every third kill or so comes at a place chosen for its danger: inside the writing of a checkpoint,
 between the names of its files, in a validation, in the first step of a leg. `make test` kills three
-times on 1, 2 and 3 ranks, `make soak` thirty times.
+times on 1 rank and on 2, twice on 3: each place has its turn. `make soak` kills thirty times.
 """
 
 import io
@@ -176,9 +176,11 @@ def check(
     assert left <= {"wandb"}, left
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_killed_three_times(tmp_path: Path, environment: dict[str, str], ranks: int) -> None:
-    check(tmp_path, environment, ranks=ranks, kills=3, epochs=2, seed=ranks)
+@pytest.mark.parametrize(("ranks", "kills"), [(1, 3), (2, 3), (3, 2)])
+def test_killed_a_few_times(
+    tmp_path: Path, environment: dict[str, str], ranks: int, kills: int
+) -> None:
+    check(tmp_path, environment, ranks=ranks, kills=kills, epochs=2, seed=ranks)
 
 
 @pytest.mark.soak

@@ -9,7 +9,9 @@ from res2net.cli.main import main
 from res2net.config.schema_learning import ScheduleConfig
 from res2net.training.optim.schedules import lr_factor
 
-STEPS = 22
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+STEPS = 11
 
 
 def test_each_step_has_its_own_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +25,8 @@ def test_each_step_has_its_own_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return result
 
     monkeypatch.setattr(torch.optim.SGD, "step", watched)
-    common = ("train", "quickstart", "schedule.warmup_epochs=0", "logging.every_steps=1")
+    common = ("train", "quickstart", "data.subset=0.5", "schedule.warmup_epochs=0")
+    common += ("logging.every_steps=1",)
     assert main([*common, "trainer.max_epochs=1"]) == 0
     assert main([*common, "trainer.max_epochs=3", "run.resume=auto"]) == 0
     schedule = ScheduleConfig()

@@ -38,6 +38,14 @@ def test_three_steps_and_an_evaluation(
     changes += ["data.source=folder", f"data.root={photographs}", "data.subset=1"]
     if own.trainer.precision == "16-mixed":
         changes.append("trainer.precision=bf16-mixed")
+    # the sizes of photographs, in proportion: a quarter is read and computed in a sixteenth
+    for key, size in (
+        ("data.image_size", own.data.image_size),
+        ("data.eval_image_size", own.data.eval_image_size),
+        ("augment.start_size", own.augment.start_size),
+    ):
+        if size is not None and size > 100:
+            changes.append(f"{key}={size // 4}")
     left = []
     if own.loss.distill == 1:
         left = [save_network(small_network(), tmp_path / "teacher.ckpt", described=False)]

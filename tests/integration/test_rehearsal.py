@@ -1,13 +1,14 @@
 """`res2net train --plot-schedule` and `--find-lr`: an answer, a picture, and nothing else."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from ranks import train
 from res2net.cli.main import main
-from runs import Run
 
 
 def test_the_schedule_is_drawn_and_told(
@@ -26,17 +27,19 @@ def test_the_schedule_is_drawn_and_told(
 
 
 def test_a_rate_is_found_on_the_digits(
-    command: Run, tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    environment["TMPDIR"] = str(temporary)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     overrides = ["optim.name=adamw", "optim.lr_batch=16", "data.global_batch_size=32"]
     overrides.append("trainer.accumulate=2")
-    done = command("train", "quickstart", *overrides, "--find-lr", "found.png", "--json")
-    told = json.loads(done.stdout)
-    assert "trying learning rates from 1e-06 to 10" in done.stderr
-    assert "Finding best initial lr" not in done.stderr  # Lightning's bar, in what is no terminal
+    assert main(["train", "quickstart", *overrides, "--find-lr", "found.png", "--json"]) == 0
+    out, err = capfd.readouterr()
+    told = json.loads(out)
+    assert "trying learning rates from 1e-06 to 10" in err
+    assert "Finding best initial lr" not in err  # Lightning's bar, in what is no terminal
     # far from the noise of the first steps, and from where AdamW diverges
     assert 3e-3 < told["suggestion"] < 0.1
     assert told["optim.lr"] == pytest.approx(told["suggestion"] / 2)
@@ -44,26 +47,34 @@ def test_a_rate_is_found_on_the_digits(
     assert Image.open(tmp_path / "found.png").size == (1000, 450)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.png", "temporary"]
     assert not list(temporary.glob("**/*.ckpt"))
+    assert not [path for path in temporary.iterdir() if path.is_dir()]
 
 
-def test_two_processes_find_a_rate_of_the_same_fall(command: Run) -> None:
+def test_two_processes_find_a_rate_of_the_same_fall(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     """It was 6.6e-05: a dip of the noise, that one process escaped by luck."""
-    done = command("train", "quickstart", "trainer.devices=2", "--find-lr", "--json")
-    told = json.loads(done.stdout)
+    train(tmp_path, environment, "quickstart", "--find-lr", "--json")
+    said = (tmp_path / "log-0").read_text()
+    told = json.loads(said[said.index("\n{") :])
     assert 3e-3 < told["suggestion"] < 0.07  # lowest at 0.04, and at 0.09 it diverges
 
 
-def test_where_nothing_can_be_learnt_no_rate_is_named(command: Run, tmp_path: Path) -> None:
+def test_where_nothing_can_be_learnt_no_rate_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for folder in ("train/cat", "train/dog", "val/cat", "val/dog"):
         (tmp_path / "images" / folder).mkdir(parents=True)
         for name in range(40):
             Image.new("RGB", (16, 16), "gray").save(tmp_path / f"images/{folder}/{name}.png")
     data = ["data.source=folder", "data.root=images", "data.global_batch_size=16"]
-    done = command("train", "quickstart", *data, "--find-lr", "found.png", code=1)
-    assert not done.stdout
-    last = done.stderr.splitlines()[-1]
+    assert main(["train", "quickstart", *data, "--find-lr", "found.png"]) == 1
+    out, err = capfd.readouterr()
+    assert not out
+    last = err.splitlines()[-1]
     assert "no learning rate from 1e-06 to 10 made the loss fall beyond its noise" in last
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 

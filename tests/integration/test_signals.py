@@ -16,13 +16,14 @@ from runs import COMMAND, differences, heartbeat_step, read_state, rows
 
 SETTINGS = (
     "quickstart",
+    "data.subset=0.5",
     "trainer.max_epochs=2",
     "augment.mixup=0.4",
     "optim.ema_decay=0.9",
     "checkpoint.every_minutes=0",
     "logging.wandb=disabled",
 )
-STEPS = 2 * 22
+STEPS = 2 * 11
 
 
 def wait_until(condition: Callable[[], bool], process: Callable[[], bool]) -> None:

@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
 from disks import SmallDisk
+from ranks import call
 from res2net.callbacks import wandb as ours
 from res2net.callbacks.mistake import Mistake
 from res2net.callbacks.wandb import Mode, Wandb, wandb_logger
@@ -297,28 +296,30 @@ def test_a_full_disk_later_does_not_end_the_fit(
     assert "wandb sync" in upload
 
 
-def test_a_killed_run_can_be_resumed(run: RunDirectory) -> None:
-    code = f"""
-import os, signal
-from pathlib import Path
-from res2net.callbacks.wandb import wandb_logger
-from res2net.files.runs import RunDirectory
-run = RunDirectory(Path({str(run.path)!r}))
-logger = wandb_logger(run, mode="offline", project="res2net", config={{}})
-logger.log_metrics({{"train/loss": 1.0}}, step=1)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    killed = subprocess.Popen([sys.executable, "-c", code])
-    assert killed.wait() == -signal.SIGKILL
+def log_and_die(rank: int, run: RunDirectory, environment: dict[str, str], told: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    logger = start(run)
+    assert logger is not None
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    assert len(helpers(os.getpid())) == 1
+    told.write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_run_can_be_resumed(run: RunDirectory, tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    call(log_and_die, run, dict(os.environ), told, ranks=1, exit_code=-signal.SIGKILL)
+    killed = int(told.read_text())
     identifier = run.wandb_id.read_text().strip()
     logger = start(run)
     assert logger is not None
     assert logger.experiment.id == identifier
     assert len(legs(run)) == 2
     deadline = time.monotonic() + 20
-    while helpers(killed.pid) and time.monotonic() < deadline:
+    while helpers(killed) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert helpers(killed.pid) == []  # the helper does not outlive its run
+    assert helpers(killed) == []  # the helper does not outlive its run
 
 
 def helpers(pid: int) -> list[int]:

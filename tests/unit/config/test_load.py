@@ -353,15 +353,16 @@ def test_every_recipe_stands_in_the_readme():
 
 
 def test_loading_is_quick_and_without_torch():
+    # of the processor: other tests run at the same time
     code = (
-        "import sys, time; start = time.perf_counter()\n"
+        "import sys, time; start = time.process_time()\n"
         "from res2net.config.load import load_config\n"
         "load_config('quickstart', ['optim.lr=1e-4'])\n"
         "assert not {'torch', 'lightning'} & set(sys.modules)\n"
-        "print(time.perf_counter() - start)"
+        "print(time.process_time() - start)"
     )
-    seconds = min(
+    tries = (
         float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
         for _ in range(3)
     )
-    assert seconds < 0.6  # 0.15 s on a quiet machine
+    assert any(seconds < 0.6 for seconds in tries)  # 0.15 s on a quiet machine
