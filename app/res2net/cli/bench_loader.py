@@ -6,11 +6,10 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from res2net.cli.arguments import positive
+from res2net.cli.bench_tables import Column, measuring, print_table, spread, tell_if_busy
 from res2net.config.load import load_config
 from res2net.data.sources.scan import counted
 
@@ -51,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from res2net.bench.loader import compare_loaders
 
-    with _progress(arguments.pairs * len(_CALLED)) as advance:
+    with measuring(arguments.pairs * len(_CALLED)) as advance:
         result = compare_loaders(
             config,
             pairs=arguments.pairs,
@@ -66,62 +65,25 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar that moves after each turn only: one that refreshes by itself would take part."""
-    from rich import progress
-    from rich.console import Console
-
-    with progress.Progress(
-        progress.TextColumn("measuring"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        console=Console(stderr=True),
-        auto_refresh=False,
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as bar:
-        task = bar.add_task("measuring", total=total)
-        bar.refresh()
-
-        def advance() -> None:
-            bar.update(task, advance=1, refresh=True)
-
-        yield advance
-
-
 def _print(result: dict[str, Any]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
     work, machine = result["work"], result["machine"]
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for heading in ("images/s", "loader is", "pairs", "CPU ms/image", "memory"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, summary in result["contenders"].items():
-        ratio = result["ratios"].get(f"loader/{name}")
-        table.add_row(
-            _CALLED[name],
-            f"{summary['images_per_second']:,.0f}",
-            f"{ratio['median']:.2f} x" if ratio else "",
-            f"{min(ratio['pairs']):.2f}-{max(ratio['pairs']):.2f}" if ratio else "",
-            f"{summary['cpu_ms_per_image']:.2f}",
-            f"{summary['memory_mb']:,.0f} MB",
-        )
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    console.print(table)
-    turns = len(result["contenders"]["loader"]["turns"])
+    columns: list[Column] = [
+        ("images/s", lambda row: f"{row['images_per_second']:,.0f}"),
+        ("loader is", lambda row: f"{row['ratio']['median']:.2f} x" if row["ratio"] else ""),
+        ("pairs", lambda row: spread(row["ratio"]["pairs"]) if row["ratio"] else ""),
+        ("CPU ms/image", lambda row: f"{row['cpu_ms_per_image']:.2f}"),
+        ("memory", lambda row: f"{row['memory_mb']:,.0f} MB"),
+    ]
+    contenders = result["contenders"]
+    rows = {
+        _CALLED[name]: summary | {"ratio": result["ratios"].get(f"loader/{name}")}
+        for name, summary in contenders.items()
+    }
+    print_table("", columns, rows, markdown=False)
+    turns = len(contenders["loader"]["turns"])
     print(
         f"{counted(work['files'], work['source'] + ' image')} at {work['image_size']} px, "
         f"batches of {work['batch_size']}, {work['threads']} threads, {work['device']}; medians of "
         f"{turns} turns; {machine['cores']} cores, {machine['gpu'] or machine['cpu']}"
     )
-    elsewhere = max(c["cores_used_elsewhere"] for c in result["contenders"].values())
-    if elsewhere > _BUSY:
-        print(f"other programs used {elsewhere:.1f} cores meanwhile: wait for a quiet machine")
-
-
-_BUSY = 0.1
-"""Cores; with more in use by others the figures are not to be trusted."""
+    tell_if_busy(c["cores_used_elsewhere"] for c in contenders.values())

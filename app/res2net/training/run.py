@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -45,8 +46,11 @@ KEPT = "what was saved is kept: run.resume=auto goes on from there"
 NOTHING = "nothing was saved yet: run.resume=auto starts anew"
 
 
-def train(config: Config) -> dict[str, Any]:
+def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, Any]:
     """Train, or go on training, the run that `config` describes; returns its summary.
+
+    Args:
+        watching: callbacks beside those of a run; they are called after these.
 
     Raises:
         InputError: something in the configuration or the data cannot be used; nothing was created.
@@ -105,6 +109,7 @@ def train(config: Config) -> dict[str, Any]:
             LambdaCallback(setup=begin),
             Watchdog(run, minutes=config.trainer.stall_minutes, leave=leave),
             *callbacks,
+            *watching,
         ],
     )
     try:

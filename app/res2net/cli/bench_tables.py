@@ -1,0 +1,75 @@
+"""What the verbs of `res2net bench` show: a bar while they measure, and a table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+Column = tuple[str, Callable[[Mapping[str, Any]], str]]
+"""A heading, and what stands under it in a row."""
+
+_BUSY = 0.1
+"""Cores; with more in use by others the figures are not to be trusted."""
+
+
+@contextmanager
+def measuring(total: int | None = None) -> Iterator[Callable[[], None]]:
+    """A bar that moves after each turn only: one that refreshes by itself would take part."""
+    from rich import progress
+    from rich.console import Console
+
+    with progress.Progress(
+        progress.TextColumn("measuring"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("measuring", total=total)
+        bar.refresh()
+
+        def advance() -> None:
+            bar.update(task, advance=1, refresh=True)
+
+        yield advance
+
+
+def print_table(
+    title: str, columns: Sequence[Column], rows: Mapping[str, Mapping[str, Any]], *, markdown: bool
+) -> None:
+    """A row for each name; `markdown`: as a page wants it."""
+    cells = {name: [show(row) for _, show in columns] for name, row in rows.items()}
+    if markdown:
+        print(f"| {title} | " + " | ".join(heading for heading, _ in columns) + " |")
+        print("|---|" + "---:|" * len(columns))
+        for name, row in cells.items():
+            print(f"| {name} | " + " | ".join(row) + " |")
+        print()
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(title, no_wrap=True)
+    for heading, _ in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in cells.items():
+        table.add_row(name, *row)
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """The least and the greatest."""
+    return f"{min(ratios):.2f}-{max(ratios):.2f}"
+
+
+def tell_if_busy(cores_used_elsewhere: Iterable[float]) -> None:
+    """Say so where other programs ran beside a measurement."""
+    elsewhere = max(cores_used_elsewhere)
+    if elsewhere > _BUSY:
+        print(f"other programs used {elsewhere:.1f} cores meanwhile: wait for a quiet machine")
