@@ -19,9 +19,6 @@ from res2net.bench.networks import DTYPES, PASSES, ModelWork, Network, Pass, ope
 from res2net.bench.traffic import Traffic, count_traffic
 from res2net.errors import WorkError
 
-SECONDS = 2.0
-"""Of a turn, at least; a pass that takes longer is measured once a turn."""
-
 
 @dataclass(frozen=True)
 class Turn:
@@ -43,8 +40,8 @@ def compare_models(
     work: ModelWork,
     *,
     passes: Sequence[Pass] = tuple(PASSES),
-    rounds: int = 7,
-    seconds: float = SECONDS,
+    rounds: int,
+    seconds: float,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Images per second of each network and pass, and ratios within each round.
@@ -52,6 +49,7 @@ def compare_models(
     In every round each network has one turn, in the opposite order to the round before.
 
     Args:
+        seconds: of a turn, at least; a pass that takes longer is measured once a turn.
         progress: is called after each turn.
 
     Raises:
@@ -114,7 +112,7 @@ def _count(network: Network, which: Pass) -> Traffic:
 
 
 def _first_pass(network: Network, which: Pass) -> float:
-    """Seconds, compilation included; and a second pass, so that turns begin warm."""
+    """Seconds, compilation included; and a second pass, which may compile again."""
     network.ready(which)
     start = time.perf_counter()
     network.run(which)
@@ -127,15 +125,16 @@ def _first_pass(network: Network, which: Pass) -> float:
 def _turn(network: Network, which: Pass, seconds: float) -> Turn:
     device = network.work.device
     network.ready(which)
+    network.run(which)
     synchronise(device)
     before = _start_of_peak(device)
     elsewhere, own, start = machine_seconds(), cpu_seconds(), time.perf_counter()
     passes, elapsed = 0, 0.0
-    while elapsed < seconds:
+    while not passes or elapsed < seconds:
         network.run(which)
         passes += 1
-        if device == "cuda" and passes % 8:
-            continue  # the host runs ahead, as in training
+        if device == "cuda" and passes % 8:  # the host runs ahead, as in training
+            continue
         synchronise(device)
         elapsed = time.perf_counter() - start
     elsewhere, own = machine_seconds() - elsewhere, cpu_seconds() - own

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from res2net.errors import InputError
+from res2net.memory import keep_freed_memory
 from res2net.models.folding import fold_batch_norms
 from res2net.models.variants import ALIASES, find_variant
 from res2net.zoo import create_model
@@ -48,15 +50,28 @@ class ModelWork:
         return torch.autocast(self.device, DTYPES[self.precision])
 
 
+@dataclass(frozen=True)
+class Contender:
+    """What is measured under a name."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    layout: torch.memory_format = torch.channels_last
+    keeps_memory: bool = False
+    """On a CPU: whether freed memory is kept, as in training and evaluation here; see `memory`."""
+
+
 class Network:
     """A network and what it trains with; random weights, one batch that stays on the device."""
 
-    def __init__(
-        self, name: str, network: nn.Module, work: ModelWork, *, layout: torch.memory_format
-    ) -> None:
-        self.name = name
+    def __init__(self, contender: Contender, work: ModelWork, *, compiled: bool = False) -> None:
+        self.name = contender.name + (", compiled" if compiled else "")
         self.work = work
+        self.keeps_memory = contender.keeps_memory
+        network, layout = contender.build(), contender.layout
         self.network = network.to(work.device).to(memory_format=layout)
+        if compiled:
+            self.network.compile(mode=work.compile)
         generator = torch.Generator().manual_seed(0)
         shape = (work.batch_size, 3, work.image_size, work.image_size)
         images = torch.randn(shape, generator=generator)
@@ -82,8 +97,10 @@ class Network:
         self.optimizer.zero_grad(set_to_none=True)
 
     def ready(self, which: Pass) -> None:
-        """Take the mode of a pass, which networks keep between turns."""
+        """Take the mode of a pass and the ways of memory; to be followed by a pass to warm up."""
         self.network.train(which != "forward")
+        if self.work.device == "cpu":
+            keep_freed_memory(self.keeps_memory)
 
     def on_meta(self) -> Network:
         """The same without data, to count what it does."""
@@ -98,42 +115,45 @@ class Network:
 def open_networks(work: ModelWork, which: Pass) -> Iterator[Network]:
     """Ours first; then timm's same network in both memory formats, and torchvision's ResNet-50.
 
-    For `forward` ours also with its batch norms folded. Where there is no such network in timm,
-    it is left out.
+    For `forward` ours also with its batch norms folded; on a CPU the others also with memory kept,
+    as ours has it. What timm does not have is left out.
 
     Raises:
-        InputError: No variant has that name.
+        InputError: No variant has that name, or torchvision cannot be imported.
     """
-    last = torch.channels_last
     variant = find_variant(work.variant)
     ours = create_model(variant.name, num_classes=1000)
-    builders: dict[str, tuple[Callable[[], nn.Module], torch.memory_format]] = {
-        "ours": (lambda: ours, last)
-    }
+    contenders = [Contender("ours", lambda: copy.deepcopy(ours), keeps_memory=True)]
     if which == "forward":
-        builders["ours, folded"] = (lambda: fold_batch_norms(ours), last)
-    if theirs := _in_timm(variant.name):
-        builders["timm"] = (theirs, last)
-        builders["timm, contiguous"] = (theirs, torch.contiguous_format)
-    builders["resnet50"] = (_resnet50, last)
-    for name, (build, layout) in builders.items():
-        yield Network(name, build(), work, layout=layout)
-    if work.compile:
-        for name, (build, layout) in builders.items():
-            if layout == last:
-                network = copy.deepcopy(build())
-                network.compile(mode=work.compile)
-                yield Network(f"{name}, compiled", network, work, layout=layout)
+        folded = partial(fold_batch_norms, ours)
+        contenders.append(Contender("ours, folded", folded, keeps_memory=True))
+    peers = {"resnet50": _resnet50}
+    if name := _in_timm(variant.name):
+        in_timm = partial(_timm, name)
+        contenders.append(Contender("timm, contiguous", in_timm, layout=torch.contiguous_format))
+        peers = {"timm": in_timm} | peers
+    for name, build in peers.items():
+        contenders.append(Contender(name, build))
+        if work.device == "cpu":
+            contenders.append(Contender(f"{name}, memory kept", build, keeps_memory=True))
+    for contender in contenders:
+        yield Network(contender, work)
+        if work.compile and contender.layout == torch.channels_last:
+            yield Network(contender, work, compiled=True)
 
 
-def _in_timm(variant: str) -> Callable[[], nn.Module] | None:
+def _in_timm(variant: str) -> str:
+    """Its name there; nothing: there is none."""
     import timm
 
     names = [variant, *(alias for alias, name in ALIASES.items() if name == variant)]
-    for name in names:
-        if timm.is_model(name):
-            return lambda: timm.create_model(name)
-    return None
+    return next(filter(timm.is_model, names), "")
+
+
+def _timm(name: str) -> nn.Module:
+    import timm
+
+    return timm.create_model(name)
 
 
 def _resnet50() -> nn.Module:

@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds", type=positive, default=7, metavar="N", help="turns of each, alternating (7)"
     )
+    parser.add_argument(
+        "--seconds", type=positive, default=2, metavar="N", help="of a turn at least (2)"
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print every turn as JSON")
     output.add_argument("--markdown", action="store_true", help="print tables for a page")
@@ -63,7 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     passes = tuple(arguments.passes or _PASSES)
     with measuring() as advance:
-        result = compare_models(work, passes=passes, rounds=arguments.rounds, progress=advance)
+        result = compare_models(
+            work,
+            passes=passes,
+            rounds=arguments.rounds,
+            seconds=arguments.seconds,
+            progress=advance,
+        )
     result = {"command": shlex.join(["res2net", *sys.argv[1:]]), **result}
     if arguments.json:
         print(json.dumps(result))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from res2net.cli.arguments import add_device_argument, add_model_arguments, positive
 from res2net.data.sources.scan import EXTENSIONS
 from res2net.errors import InputError
+from res2net.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from res2net.inference.opened import Loader
@@ -172,6 +173,7 @@ class Reading:
 @contextmanager
 def reading(images: Sequence[str], *, doing: str, bar: bool = True) -> Iterator[Reading]:
     """With a progress bar called `doing` for many images, if `bar` and stderr is a terminal."""
+    keep_freed_memory()
     with warnings.catch_warnings():
         # Pillow's about large images and odd metadata: what cannot be read is told as an error
         warnings.filterwarnings("ignore", module="PIL")

@@ -46,6 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a new picture of the first {SHEET} images with what they were taken for",
     )
     add_loader_argument(parser)
+    parser.add_argument(
+        "--fold-bn",
+        action="store_true",
+        help="fold batch norms into the convolutions: faster, equal but for rounding",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="by torch.compile, which takes up to minutes at the first images",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of objects")
     form.add_argument("--jsonl", action="store_true", help="print one object a line")
@@ -71,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         batch_size=arguments.batch_size,
         ema=arguments.ema,
+        fold_bn=arguments.fold_bn,
+        compile=arguments.compile,
     )
     classes = len(predictor.class_names)
     topk = min(arguments.topk or TOPK, classes)

@@ -11,6 +11,7 @@ import torch
 from res2net import imagenet
 from res2net.errors import InputError, WorkError
 from res2net.inference.images import ImageLike, OnUnreadable, name_images, read_batches
+from res2net.models.folding import fold_batch_norms
 from res2net.preprocessing import Preprocessing
 from res2net.zoo import open_model
 
@@ -31,6 +32,7 @@ class Options(TypedDict, total=False):
     device: Device
     batch_size: int
     ema: bool
+    fold_bn: bool
 
 
 class OpenedModel:
@@ -55,6 +57,7 @@ class OpenedModel:
         device: Device = "auto",
         batch_size: int = BATCH_SIZE,
         ema: bool = False,
+        fold_bn: bool = False,
     ) -> None:
         """Read the weights and put the network on the device.
 
@@ -68,6 +71,8 @@ class OpenedModel:
             device: `auto` takes the first CUDA device where there is one.
             batch_size: Images of one pass.
             ema: The averaged weights.
+            fold_bn: Batch norms are folded into the convolutions before them: faster, and equal
+                but for rounding (`models.folding`).
 
         Raises:
             InputError: There is no such model or device, the weights cannot be read or do not fit,
@@ -83,7 +88,8 @@ class OpenedModel:
                 f"model {model!r}: a variant without weights answers at random; give "
                 "weights as well (--weights), or a run directory or a weights file instead"
             )
-        self.model = network.to(self.device).eval()
+        network = fold_batch_norms(network) if fold_bn else network.eval()
+        self.model = network.to(self.device).to(memory_format=torch.channels_last)
         self.preprocessing = read.preprocessing or Preprocessing()
         names = read.class_names or tuple(map(str, range(network.num_classes)))
         self.class_names = imagenet.readable(names)
@@ -161,6 +167,14 @@ class OpenedModel:
             raise WorkError(
                 f"batch_size={self.batch_size}: too many images for the memory of {self.device}; "
                 "take fewer (--batch-size)"
+            ) from error
+        except RuntimeError as error:
+            # their errors' names take seconds to import
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            reason = str(error).strip().split("\n")[0]
+            raise WorkError(
+                f"torch.compile failed, as without a C++ compiler ({reason}); go without"
             ) from error
 
 

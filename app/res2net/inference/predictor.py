@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import overload
+from typing import Unpack, overload
 
 import torch
 
 from res2net.errors import InputError
 from res2net.inference.images import ImageLike, OnUnreadable, is_one_image
-from res2net.inference.opened import Loader, OpenedModel
+from res2net.inference.opened import AnyModel, Loader, OpenedModel, Options
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,17 @@ class Predictor(OpenedModel):
 
     It is opened as `OpenedModel` says, which has its attributes.
     """
+
+    def __init__(
+        self, model: AnyModel, *, compile: bool = False, **options: Unpack[Options]
+    ) -> None:
+        """`model`, options and errors are those of `OpenedModel`.
+
+        `compile`: by torch.compile, which takes up to minutes at the first images.
+        """
+        super().__init__(model, **options)
+        if compile:
+            self.model.compile()
 
     # A str is an iterable of str as well; the first signature that fits counts.
     @overload

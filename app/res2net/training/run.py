@@ -36,6 +36,7 @@ from res2net.data.tile import tile
 from res2net.errors import InputError, Stopped, WorkError
 from res2net.files.lock import Lock
 from res2net.files.runs import RunDirectory, is_rank_zero, say
+from res2net.memory import keep_freed_memory
 from res2net.stopping import received
 from res2net.training.parts import Parts, build_parts
 from res2net.training.plan import Plan, make_plan
@@ -59,6 +60,8 @@ def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, A
     """
     plan = make_plan(config.trainer, workers=config.data.workers)
     plan.batch_size(config)
+    if plan.accelerator == "cpu":
+        keep_freed_memory()
     if config.logging.wandb == "online" and is_rank_zero():
         resolve_mode("online")  # refused before anything is created
     run = RunDirectory.of(config.run.dir, config.run.name)

@@ -15,6 +15,7 @@ from res2net.data.dali.stream import MAX_PIXELS
 from res2net.data.datamodule import ImageDataModule
 from res2net.data.order import EvalOrder
 from res2net.data.sources.source import Source
+from res2net.memory import keep_freed_memory
 from res2net.models.head import Res2NetClassifier
 from res2net.preprocessing import Preprocessing
 from res2net.training.classifier import ImageClassifier
@@ -43,6 +44,8 @@ def evaluate(
     The report holds each image's likeliest classes. Before, BN's statistics become those of the
     images of `recalibrate_on`, if given.
     """
+    if plan.accelerator == "cpu":
+        keep_freed_memory()
     accuracy = Accuracy(model.num_classes, images=len(source))
     order = EvalOrder(len(source), batch_size, world_size=plan.world_size)
     predictions = Predictions(order.in_order)
