@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-cluster soak check clean
+.PHONY: quickstart test test-cluster test-gpu bench-gpu soak check clean
 
 quickstart: $(VENV)/.quickstart  ## train on real data and evaluate: no download of data, no GPU
 	$(BIN)/res2net train quickstart run.resume=auto
@@ -14,6 +14,12 @@ test: $(VENV)/.dev check  ## style, types and all tests that need no cluster
 
 test-cluster: $(VENV)/.dev  ## the tests on a real SLURM cluster on this machine (Debian's slurm-wlm)
 	$(BIN)/pytest -m "cluster and not soak"
+
+test-gpu: $(VENV)/.dev  ## the tests that need a CUDA device
+	$(BIN)/pytest -m gpu
+
+bench-gpu: $(VENV)/.quickstart  ## the figures of BENCHMARKS.md: no network, under eight minutes
+	$(BIN)/res2net bench suite res2net50_26w_4s --device cuda --out bench-gpu.json
 
 soak: $(VENV)/.dev  ## the long forms of tests; RES2NET_IMAGENET_SAMPLE: a folder of ImageNet's JPEG
 	$(BIN)/pytest -m soak --numprocesses 2 --dist worksteal

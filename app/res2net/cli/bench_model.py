@@ -77,11 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(result))
     else:
-        _print(result, markdown=arguments.markdown)
+        print_passes(result, markdown=arguments.markdown)
     return 0
 
 
-def _print(result: dict[str, Any], *, markdown: bool) -> None:
+def print_passes(result: dict[str, Any], *, markdown: bool) -> None:
+    """A table of each pass, and what it was measured on."""
     work, machine, ceilings = result["work"], result["machine"], result["ceilings"]
     columns: list[Column] = [
         ("images/s", lambda row: f"{row['images_per_second']:,.4g}"),

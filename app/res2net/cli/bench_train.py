@@ -54,11 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(result))
     else:
-        _print(result, markdown=arguments.markdown)
+        print_loops(result, markdown=arguments.markdown)
     return 0
 
 
-def _print(result: dict[str, Any], *, markdown: bool) -> None:
+def print_loops(result: dict[str, Any], *, markdown: bool) -> None:
+    """A table, and what it was measured on."""
     ratios, machine, work = result["ratios"], result["machine"], result["work"]
     columns: list[Column] = [
         ("images/s", lambda row: f"{row['images_per_second']:,.4g}"),

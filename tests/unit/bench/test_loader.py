@@ -1,5 +1,6 @@
 """The three contenders do the same work, and a small real run of them gives sane figures."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from res2net.data.sources.in_memory import ArraySource
 from res2net.errors import InputError, WorkError
 from res2net.training.data import open_data
 from samples import encoded, photo
+from schemas import fits
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,7 @@ def test_a_small_run(folder):
     result = compare_loaders(work.config, pairs=2, images=16, progress=count)
     assert turns == 6
     assert list(result["contenders"]) == list(CONTENDERS)
+    fits("bench_loader", json.dumps({"command": "res2net bench loader", **result}))
     for summary in result["contenders"].values():
         assert summary["images_per_second"] > 1 and summary["cpu_ms_per_image"] >= 0
         assert 50 < summary["memory_mb"] <= summary["rss_mb"] < 100_000

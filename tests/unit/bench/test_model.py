@@ -1,7 +1,5 @@
 """Networks, counts and ratios of `bench model`, on networks small enough to be counted by hand."""
 
-import json
-
 import pytest
 import torch
 from torch import nn
@@ -13,6 +11,7 @@ from res2net.bench.traffic import count_traffic
 from res2net.cli.main import main
 from res2net.errors import InputError
 from res2net.models.variants import find_variant
+from schemas import fits
 
 LAST = "head.fc.weight"
 
@@ -139,7 +138,7 @@ def test_the_verb(form, capsys) -> None:
     assert main([*arguments, "--rounds", "1", "--seconds", "1", "--device", "cpu", form]) == 0
     shown = capsys.readouterr().out
     if form == "--json":
-        result = json.loads(shown)
+        result = fits("bench_model", shown)
         assert result["work"]["variant"] == "res2net20_cifar"
         assert list(result["passes"]) == ["forward"]
     else:

@@ -1,6 +1,5 @@
 """`bench train`: three loops in turn, of which two are the Trainer's."""
 
-import json
 import os
 from types import SimpleNamespace
 
@@ -10,6 +9,7 @@ from res2net.bench.train import MODES, _Switch, compare_loops
 from res2net.cli.main import main
 from res2net.config.load import load_config
 from res2net.errors import InputError
+from schemas import fits
 
 SMALL = ("data.global_batch_size=16", "data.image_size=16", "trainer.accelerator=cpu")
 
@@ -58,6 +58,6 @@ def test_what_is_not_measured(key: str, rule: str) -> None:
 
 def test_the_verb(capsys) -> None:
     assert main(["bench", "train", "quickstart", *SMALL, "--rounds=1", "--steps=1", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    result = fits("bench_train", capsys.readouterr().out)
     assert set(result["ratios"]) == {"synthetic/bare", "fed/synthetic"}
     assert result["command"].startswith("res2net")

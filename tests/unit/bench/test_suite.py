@@ -1,0 +1,38 @@
+"""`bench suite` from one end to the other, on next to nothing."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from res2net.bench import suite
+from res2net.cli.main import main
+
+
+def test_everything_in_one_go(tmp_path, monkeypatch, capsys) -> None:
+    small = replace(suite.ON_CPU, steps=1, photos=8)
+    monkeypatch.setattr(suite, "ON_CPU", small)
+    out = tmp_path / "figures.json"
+    arguments = ["bench", "suite", "res2net20_cifar", "--device", "cpu", "--out", str(out)]
+    assert main([*arguments, "--batch", "4", "--size", "32", "--rounds", "1"]) == 0
+    shown = capsys.readouterr().out
+    for heading in ("| forward |", "| step |", "| training step, ours |", "| bare loop |"):
+        assert heading in shown
+    figures = json.loads(out.read_text())
+    profile = figures["profiles"]["ours"]
+    assert sum(kernel["share"] for kernel in profile) == pytest.approx(1, abs=0.2)
+    assert [kernel["ms"] for kernel in profile] == sorted(
+        (kernel["ms"] for kernel in profile), reverse=True
+    )
+    assert any("convolution" in kernel["name"] for kernel in profile)
+    assert figures["loops"]["work"]["config"]["data"]["source"] == "shards"
+    assert figures["models"]["res2net20_cifar"]["step"]["work"]["batch_size"] == 4
+
+    assert main(arguments) == 2  # never overwritten
+
+
+def test_photos_weigh_what_imagenets_do(tmp_path) -> None:
+    suite.make_photos(tmp_path, 4)
+    sizes = [file.stat().st_size for file in tmp_path.rglob("*.jpg")]
+    assert len(sizes) == 4
+    assert 60_000 < min(sizes) <= max(sizes) < 160_000
