@@ -1,7 +1,8 @@
 """What is done to an image before a network sees it: one description, stored in every checkpoint.
 
 `data/dali.py` builds it of DALI operators, `Preprocessing.transform` of torchvision's; the two
-agree within one grey level, bicubic within two or three.
+agree within one grey level, bicubic within two or three. At the rim of an image that is not cropped
+it is more: beyond it Pillow has nothing, DALI repeats the last pixel.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,10 +76,7 @@ class Preprocessing:
         """uint8 (N, 3, H, W) -> float32 of the same shape and memory format, on its device."""
         import torch
 
-        scale = [255.0 * value for value in self.std]
-        shift = [value / std for value, std in zip(self.mean, self.std, strict=True)]
-        factor = torch.tensor(scale, device=images.device).reciprocal()
-        offset = torch.tensor(shift, device=images.device)
+        factor, offset = _affine(self.mean, self.std, images.device)
         if images.is_contiguous(memory_format=torch.channels_last):
             # as rows of pixels: a CPU takes twice as long to broadcast over three numbers
             height, width = images.shape[2:]
@@ -89,6 +88,22 @@ class Preprocessing:
                 normal = rows.float().mul_(factors).sub_(offsets)
             return normal.view(-1, height, width, 3).permute(0, 3, 1, 2)
         return images.float().mul_(factor.view(1, 3, 1, 1)).sub_(offset.view(1, 3, 1, 1))
+
+
+@cache
+def _affine(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factor and offset of each channel: on a GPU each copy of numbers would hold a step up."""
+    import torch
+
+    scale = [255.0 * value for value in std]
+    shift = [value / each for value, each in zip(mean, std, strict=True)]
+    with torch.inference_mode(False):  # kept for training as well
+        return (
+            torch.tensor(scale, device=device).reciprocal(),
+            torch.tensor(shift, device=device),
+        )
 
 
 def to_rgb(image: Image) -> Image:

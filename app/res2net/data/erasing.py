@@ -30,7 +30,8 @@ def erase(images: torch.Tensor, numbers: np.ndarray, *, probability: float) -> t
     top = np.floor(down * (height - tall + 1))
     left = np.floor(right * (width - wide + 1))
     tall = np.where(whether < probability, tall, 0)
-    box = torch.from_numpy(np.stack([top, top + tall, left, left + wide])).to(images.device)
+    corners = torch.from_numpy(np.stack([top, top + tall, left, left + wide]))
+    box = corners.to(images.device, non_blocking=True)
     rows = torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device)
     top_, bottom, left_, end = box[:, :, None]
