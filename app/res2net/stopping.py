@@ -4,18 +4,31 @@ A handler that saves by itself comes in the middle of anything: a collective cal
 handler. So SIGTERM (preemption, `scancel`, a shutdown), SIGUSR1 (sent by SLURM before the time
 limit), SIGHUP (a terminal that is gone) and the first SIGINT (Ctrl-C) set a flag, which
 `callbacks/checkpoint.py` reads. What was ignored before, as under `nohup`, stays so.
+
+Where nothing is to be saved, SIGTERM and SIGHUP end the work as Ctrl-C does: by an exception, so
+that half-written files are removed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _NOTICE = b"stopping at the next step; Ctrl-C once more ends at once, without saving\n"
 
 _received = 0
+
+
+class Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came. Args: the number of the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"by {signal.Signals(number).name}")
+        self.number = number
 
 
 def listen() -> None:
@@ -27,10 +40,19 @@ def listen() -> None:
             signal.signal(number, _note)
 
 
+def end_in_order() -> None:
+    """Let SIGTERM and SIGHUP raise `Ended` from now on. Processes that this one forks do not."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # Python allows it there alone
+    for number in _ENDING:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _raise)
+
+
 def stop_listening() -> None:
-    """Let signals end the process again, as they do where nothing is to be saved."""
+    """Let signals end the process at once again."""
     for number in _SIGNALS:
-        if signal.getsignal(number) is _note:
+        if signal.getsignal(number) in (_note, _raise):
             ends = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, ends)
 
@@ -48,6 +70,10 @@ def _note(number: int, frame: FrameType | None) -> None:
         if os.isatty(2) and os.environ.get("LOCAL_RANK", "0") == "0":
             os.write(2, _NOTICE)
     _received = number
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Ended(number)
 
 
 os.register_at_fork(after_in_child=stop_listening)

@@ -34,7 +34,7 @@ from res2net.weights.read import (
     read_state_dict,
     read_weights,
 )
-from res2net.weights.shipped import SHIPPED
+from res2net.weights.shipped import SHIPPED, no_such_model
 from res2net.weights.stored import refuse_choice
 
 log = logging.getLogger(__name__)
@@ -230,6 +230,12 @@ def open_model(
     """
     if isinstance(what, Mapping):
         return _open(read_state_dict(what, ema=ema), "give it")
+    for said, given in (("model", what), ("weights", "none" if weights is None else weights)):
+        if not isinstance(given, (str, os.PathLike, Mapping)):
+            raise InputError(
+                f"{said} {' '.join(repr(given).split()):.60}: is of type {type(given).__name__}; "
+                "expected a path, a name or a state_dict"
+            )
     name = os.fspath(what)
     if not name:
         raise InputError("model '': an empty name; give a variant, a run directory or a file")
@@ -241,7 +247,7 @@ def open_model(
         return _open(read, "give the file", f" --weights {name}")
     try:
         variant = find_variant(name)
-    except InputError as unknown:
+    except InputError:
         if exists:
             given = (
                 "a state_dict" if isinstance(weights, Mapping) else repr(os.fspath(weights or ""))
@@ -249,9 +255,7 @@ def open_model(
             raise InputError(
                 f"model {name!r} has weights of its own: {given} can only be given with a variant"
             ) from None
-        if len(Path(name).parts) > 1 or Path(name).suffix:
-            raise InputError(f"model {name!r}: no such run directory or file") from None
-        raise InputError(f"{unknown}; there is no run directory or file of that name") from None
+        raise no_such_model(name) from None
     if weights is None:
         return create_model(variant.name), None
     if isinstance(weights, Mapping):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from runs import COMMAND
+from schemas import fits
 
 from .conftest import SBATCH_SCRIPT, WAITING, Cluster
 
@@ -30,7 +31,7 @@ def submit(cluster: Cluster, folder: Path, *arguments: str) -> dict:
         timeout=100,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return fits("submit", done.stdout)
 
 
 def end(cluster: Cluster, job: str, log: Path) -> str:

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from res2net.cli.main import main
 from runs import Run
+from schemas import fits
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # what the command draws is looked at
 
@@ -22,7 +23,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captu
 
     def run(*arguments: str):
         assert main([*arguments, "--json"]) == 0
-        return json.loads(capsys.readouterr().out)
+        return fits(arguments[0], capsys.readouterr().out)
 
     return run
 

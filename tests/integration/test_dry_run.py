@@ -1,12 +1,12 @@
 """`--dry-run`: its numbers are the run's, its problems come all at once, and nothing is left."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from res2net.cli.main import main
+from schemas import fits
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -25,7 +25,7 @@ def told(
         before = sorted(tmp_path.rglob("*"))
         assert main(["train", *arguments, "--dry-run", "--json"]) == 0
         assert sorted(tmp_path.rglob("*")) == before, "something was left behind"
-        return json.loads(capsys.readouterr().out)
+        return fits("train_dry_run", capsys.readouterr().out)
 
     return run
 
@@ -34,7 +34,8 @@ def test_what_it_tells_is_what_the_run_does(told: Told, capsys: pytest.CaptureFi
     settings = ("quickstart", "trainer.max_epochs=1", "optim.ema_decay=0.9")
     said = told(*settings)
     assert main(["train", *settings, "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
+    summary = fits("train", capsys.readouterr().out)
+    assert fits("summary", Path("checkpoints/quickstart/summary.json").read_text()) == summary
     assert said["steps"] == said["steps_per_epoch"] == summary["steps"] == 22
     assert said["samples_per_epoch"] == summary["samples_seen"] == 22 * 64
     assert said["parameters"] == summary["parameters"]

@@ -23,6 +23,7 @@ from res2net.weights.catalog import CATALOG
 from res2net.zoo import open_model
 from runs import Run
 from samples import NAMES, PREPROCESSING, photo, save_network, small_network
+from schemas import fits
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -48,7 +49,7 @@ def images(tmp_path: Path) -> Path:
 def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict]:
     def run(*arguments: str) -> dict:
         assert main(["test", *arguments, "--json"]) == 0
-        return json.loads(capsys.readouterr().out)
+        return fits("test", capsys.readouterr().out)
 
     return run
 

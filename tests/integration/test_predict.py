@@ -25,6 +25,7 @@ from res2net.data.order import EvalOrder
 from res2net.data.sources.folder import FolderSource
 from res2net.inference.images import read_image
 from res2net.inference.predictor import Predictor
+from res2net.preprocessing import Preprocessing
 from res2net.zoo import create_model
 from runs import COMMAND
 from samples import encoded, photo
@@ -71,10 +72,11 @@ def full_size(paths: list[str]) -> Predictor:
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
-    untouched = Predictor(name, weights=model.state_dict(), device="cpu")
+    options = {"preprocessing": Preprocessing(), "device": "cpu"}
+    untouched = Predictor(name, weights=model.state_dict(), **options)
     with torch.no_grad():
         model(seen_by_test(untouched, paths)[1])
-    return Predictor(name, weights=model.state_dict(), device="cpu")
+    return Predictor(name, weights=model.state_dict(), **options)
 
 
 @pytest.fixture(scope="module", params=["digits", "full size"])
@@ -174,8 +176,10 @@ def hostile(tmp_path, monkeypatch) -> tuple[list[str], list[str]]:
         "b.jpg": encoded(photo(2), "JPEG"),
         "gif.png": encoded(photo(3), "GIF"),  # which DALI cannot decode
         "z.png": encoded(photo(4)),
+        "floats.tif": encoded(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF"),
     }.items():
         (root / name).write_bytes(content)
+    os.mkfifo(root / "pipe.jpg")  # that nobody writes to
     (tmp_path / "none").mkdir()
     return ["mixed", "none"], good
 
@@ -190,23 +194,28 @@ def test_hostile_input_is_one_line_each(hostile, loader, capfd) -> None:
     none, *lost, sheet, summary = err.splitlines()
     assert none.startswith("error: none: no images in this folder")
     assert sorted(line.split(": ")[1] for line in lost) == [
-        f"mixed/{name}" for name in ("archive.jpg", "bomb.png", "empty.jpg", "page.jpg")
+        f"mixed/{name}"
+        for name in ("archive.jpg", "bomb.png", "empty.jpg", "floats.tif", "page.jpg", "pipe.jpg")
     ]
+    assert "error: mixed/pipe.jpg: is no regular file" in lost
+    assert any("floats.tif: has floating-point pixels" in line for line in lost)
     assert any("bomb.png: has 900,000,000 pixels, more than 178,956,970" in line for line in lost)
     assert sheet == "written: sheet.png"
-    assert summary.startswith("error: some paths had no images and 4 of 8 images could not be")
+    assert summary.startswith("error: some paths had no images and 6 of 10 images could not ")
     with Image.open("sheet.png") as picture:
         assert picture.width > 1000
 
 
 @pytest.mark.parametrize("loader", ["dali", "pillow"])
 def test_nothing_but_broken_files(hostile, loader, capfd) -> None:
-    broken = ["mixed/bomb.png", "mixed/empty.jpg", "mixed/page.jpg"]
+    broken = ["mixed/bomb.png", "mixed/empty.jpg", "mixed/floats.tif", "mixed/pipe.jpg"]
     arguments = ["predict", "res2net_digits", *broken, f"--loader={loader}", "--json"]
     assert main([*arguments, "--batch-size=2"]) == 1
     out, err = capfd.readouterr()
     assert json.loads(out) == []
     assert [line.split(": ")[1] for line in err.splitlines()[:-1]] == broken
+    assert main([*arguments[:2], *broken[2:], f"--loader={loader}"]) == 1
+    assert capfd.readouterr().err.count("\n") == 3
 
 
 def test_the_loader_follows_the_number_of_images(monkeypatch) -> None:

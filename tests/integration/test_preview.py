@@ -10,6 +10,7 @@ from res2net.cli.main import main
 from res2net.plots.tiles import draw_tiles
 from res2net.training.rehearsal import preview
 from samples import photo
+from schemas import fits
 
 
 @pytest.fixture
@@ -39,6 +40,11 @@ def test_augmentation_shows(folder: Path) -> None:
     assert share > 0.05 > (np.abs(plain - mean).max(axis=2) < 4).mean()
     policy = drawn("policy.png", "augment.crop=none", "augment.policy=trivial_augment")
     assert np.abs(policy - plain).mean() > 5
+
+
+def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn("few.png", "--json")
+    assert fits("train_preview", capsys.readouterr().out) == {"preview": "few.png", "images": 48}
 
 
 def test_what_there_is_is_drawn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

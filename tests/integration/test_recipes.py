@@ -1,6 +1,5 @@
 """Every shipped recipe trains, evaluates, saves and loads: by `--dry-run`, on small photographs."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from res2net.cli.main import main
 from res2net.config.load import load_config, recipes
 from samples import VARIANT, photo, save_network, small_network
+from schemas import fits
 
 NAMES = ["cat", "dog", "owl"]
 
@@ -51,7 +51,7 @@ def test_three_steps_and_an_evaluation(
         left = [save_network(small_network(), tmp_path / "teacher.ckpt", described=False)]
         changes += ["loss.teacher=teacher.ckpt", "model.num_classes=10"]
     assert main(["train", name, "--dry-run", "--devices", "2", "--json", *changes]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = fits("train_dry_run", capsys.readouterr().out)
     assert told["steps"] == 2 * own.trainer.max_epochs
     assert told["batch_per_device"] == 9
     assert (told["train_images"], told["val_images"], told["classes"]) in (

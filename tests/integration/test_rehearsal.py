@@ -1,6 +1,5 @@
 """`res2net train --plot-schedule` and `--find-lr`: an answer, a picture, and nothing else."""
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from PIL import Image
 
 from ranks import train
 from res2net.cli.main import main
+from schemas import fits
 
 
 def test_the_schedule_is_drawn_and_told(
@@ -21,7 +21,7 @@ def test_the_schedule_is_drawn_and_told(
     assert written == "written: lr.png"
     assert Image.open("lr.png").size == (1000, 450)
     assert main(["train", "quickstart", "--json", "--plot-schedule", "again.png"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = fits("train_plot_schedule", capsys.readouterr().out)
     assert told["peak"] == pytest.approx(0.1) and told["steps"] == 440
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.png", "lr.png"]
 
@@ -37,7 +37,7 @@ def test_a_rate_is_found_on_the_digits(
     overrides.append("trainer.accumulate=2")
     assert main(["train", "quickstart", *overrides, "--find-lr", "found.png", "--json"]) == 0
     out, err = capfd.readouterr()
-    told = json.loads(out)
+    told = fits("train_find_lr", out)
     assert "trying learning rates from 1e-06 to 10" in err
     assert "Finding best initial lr" not in err  # Lightning's bar, in what is no terminal
     # far from the noise of the first steps, and from where AdamW diverges
@@ -56,7 +56,7 @@ def test_two_processes_find_a_rate_of_the_same_fall(
     """It was 6.6e-05: a dip of the noise, that one process escaped by luck."""
     train(tmp_path, environment, "quickstart", "--find-lr", "--json")
     said = (tmp_path / "log-0").read_text()
-    told = json.loads(said[said.index("\n{") :])
+    told = fits("train_find_lr", said[said.index("\n{") :])
     assert 3e-3 < told["suggestion"] < 0.07  # lowest at 0.04, and at 0.09 it diverges
 
 

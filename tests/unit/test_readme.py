@@ -1,10 +1,15 @@
-"""What README.md says of the variants is what the table of variants says."""
+"""What README.md says of variants and exit codes is what the tables and the command say."""
 
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from res2net import stopping
+from res2net.cli import main as cli
+from res2net.errors import InputError, Stopped, WorkError
 from res2net.models.variants import VARIANTS
 from res2net.weights.catalog import CATALOG
 
@@ -38,3 +43,24 @@ def test_rows_agree_with_the_tables(name: str) -> None:
     assert [s for s in sources.split(", ") if s] == [file.source for file in published]
     for file in published:
         assert ("Apache-2.0" in file.licence) == (licence == "Apache-2.0")
+
+
+def test_exit_codes_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(error: BaseException | None) -> int:
+        def run(arguments: object) -> int:
+            if error is not None:
+                raise error
+            return 0
+
+        verb = SimpleNamespace(add_arguments=lambda parser: None, run=run)
+        monkeypatch.setitem(sys.modules, "res2net.cli.doctor", verb)
+        return cli.main(["doctor"])
+
+    endings = [None, WorkError(), InputError(), Stopped("", number=15), KeyboardInterrupt()]
+    codes = {*map(ends, [*endings, stopping.Ended(1), stopping.Ended(15)])}
+    _, _, table = README.partition("| exit code |")
+    told = re.findall(r"^\| ([\d, ]+) \|", table.partition("\n\n")[0], re.MULTILINE)
+    assert {int(code) for cell in told for code in cell.split(",")} == codes
+    first = str(cli.__doc__).partition("\n\n")[2].partition("\n\n")[0]
+    named = re.findall(r"(?<![\w.])\d{1,3}(?=\s\s|:)", first)
+    assert {int(code) for code in named} == codes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from res2net.weights.shipped import SHIPPED
 
@@ -35,6 +36,24 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="where the network runs; auto: the first GPU where there is one (auto)",
     )
+
+
+def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """How images are seen; the group, for what else belongs to it."""
+    how = parser.add_argument_group("how images are seen (default: as the weights say)")
+    how.add_argument("--image-size", type=positive, metavar="PIXELS", help="of the crop")
+    how.add_argument(
+        "--crop-fraction", type=fraction, metavar="F", help="crop / resized short side, 0..1"
+    )
+    how.add_argument("--interpolation", choices=("bilinear", "bicubic"))
+    return how
+
+
+def asked_preprocessing(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those fields of `Preprocessing` that were given."""
+    names = ("image_size", "crop_fraction", "interpolation")
+    given = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def short_name(model: str) -> str:

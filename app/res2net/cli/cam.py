@@ -3,12 +3,12 @@
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from res2net.cli.arguments import short_name
+from res2net.cli.arguments import asked_preprocessing, short_name
 from res2net.cli.images import add_image_arguments, find_images, reading
+from res2net.cli.telling import plain_warnings, say_problems, shown, tell_lost
 from res2net.data.sources.scan import counted
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_folder
@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target", metavar="CLASS", help="the class, by name or index (the predicted one)"
     )
     parser.add_argument(
-        "--stage", type=int, metavar="N", help="the stage that is looked into, 1 to 4 (the last)"
+        "--stage",
+        type=int,
+        metavar="N",
+        help="the stage that is looked into, from 1 to as many as the model has (the last)",
     )
     parser.add_argument(
         "--against", metavar="MODEL", help="a second model, shown beside it for the same class"
@@ -56,8 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     images = list(dict.fromkeys(find_images(arguments.images, problems.append)))
     folder = Path(arguments.out)
     files = name_pictures(folder, images)
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+    say_problems(problems)
 
     from res2net.inference.cam import Explainer  # PyTorch takes seconds
 
@@ -65,24 +67,32 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.against is not None:
         models.append((arguments.against, arguments.against_weights))
     explainers: dict[str, Explainer] = {}
-    for model, weights in models:
-        name = short_name(model)
-        explainers[model if name in explainers else name] = Explainer(
-            model,
-            weights=weights,
-            checkpoint=arguments.checkpoint if os.path.isdir(weights or model) else "last",
-            device=arguments.device,
-            batch_size=arguments.batch_size,
-            ema=arguments.ema and model == arguments.model,
-            method=arguments.method,
-            stage=arguments.stage,
-        )
+    with plain_warnings():
+        for model, weights in models:
+            name = short_name(model)
+            try:
+                explainers[model if name in explainers else name] = Explainer(
+                    model,
+                    weights=weights,
+                    checkpoint=arguments.checkpoint if os.path.isdir(weights or model) else "last",
+                    device=arguments.device,
+                    batch_size=arguments.batch_size,
+                    ema=arguments.ema and model == arguments.model,
+                    method=arguments.method,
+                    stage=arguments.stage,
+                    preprocessing=asked_preprocessing(arguments),
+                )
+            except InputError as error:
+                if not explainers:
+                    raise
+                # the second model's weights have an option of their own
+                raise InputError(str(error).replace("--weights", "--against-weights")) from error
     stage = f"stage {arguments.stage}" if arguments.stage else "last stage"
     heading = f"{_METHODS[arguments.method]}, {stage}: {' against '.join(explainers)}"
 
     printed: list[dict[str, Any]] = []
     with reading(images, doing="explaining") as taken, new_folder(folder):
-        shown = draw_explanations(
+        drawn = draw_explanations(
             explainers,
             files,
             images=images,
@@ -90,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             on_unreadable=taken.on_unreadable,
             heading=heading,
         )
-        for explanations in taken.follow(shown):
+        for explanations in taken.follow(drawn):
             file = str(files[explanations[0].source])
             printed.append(_as_json(file, explanations))
         if not printed:
@@ -101,15 +111,14 @@ def run(arguments: argparse.Namespace) -> int:
         result = {"sheet": sheet, "unreadable": taken.unreadable, "pictures": printed}
         print(json.dumps(result))
     else:
-        print(f"{folder}: {counted(len(printed), 'picture')} and {SHEET}")
-    lost = ["some paths had no images"] if problems else []
-    if taken.unreadable:
-        lost.append(f"{taken.unreadable:,} of {counted(len(images), 'image')} could not be read")
-    if lost:
-        raise WorkError(
-            f"{' and '.join(lost)}, see above; the pictures of the other {len(printed):,} are in "
-            f"{folder}"
-        )
+        print(f"{shown(folder)}: {counted(len(printed), 'picture')} and {SHEET}")
+    tell_lost(
+        "pictures",
+        f"are in {folder}",
+        given=len(images),
+        unreadable=taken.unreadable,
+        problems=bool(problems),
+    )
     return 0
 
 

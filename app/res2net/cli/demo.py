@@ -1,11 +1,14 @@
 """`res2net demo`: a page in the browser to try networks on images."""
 
 import argparse
-import sys
+import os
 from collections.abc import Collection
 
 from res2net.cli.arguments import add_device_argument, add_model_arguments, short_name
-from res2net.weights.shipped import SHIPPED
+from res2net.cli.telling import plain_warnings, say
+from res2net.errors import InputError
+from res2net.models.variants import find_variant
+from res2net.weights.shipped import SHIPPED, no_such_model
 
 PORT = 7860
 
@@ -28,30 +31,44 @@ def run(arguments: argparse.Namespace) -> int:
     """Until Ctrl-C or SIGTERM. Raises InputError."""
     from res2net.demo.server import address_of, find_libraries, listen, serve
 
+    models = list(dict.fromkeys(arguments.models or SHIPPED))
     # what can be refused at once, before libraries that take seconds
+    for model in models:
+        _check_name(model)
     with listen(arguments.host, arguments.port) as listening:
         find_libraries()
 
         from res2net.inference.cam import Explainer
 
         explainers: dict[str, Explainer] = {}
-        for model in dict.fromkeys(arguments.models or list(SHIPPED)):
-            explainers[_name(model, explainers)] = Explainer(
-                model,
-                weights=arguments.weights,
-                checkpoint=arguments.checkpoint,
-                device=arguments.device,
-                ema=arguments.ema,
-            )
+        with plain_warnings():
+            for model in models:
+                explainers[_name(model, explainers)] = Explainer(
+                    model,
+                    weights=arguments.weights,
+                    checkpoint=arguments.checkpoint,
+                    device=arguments.device,
+                    ema=arguments.ema,
+                )
         url, private = address_of(listening)
 
         def tell() -> None:
             print(f"{url} (Ctrl-C ends it)", flush=True)
             if not private:
-                print("everyone who reaches this address can use it", file=sys.stderr)
+                say("everyone who reaches this address can use it")
 
         serve(explainers, listening, tell)
     return 0
+
+
+def _check_name(model: str) -> None:
+    """Raises InputError where there is no such path, variant or shipped model."""
+    if os.path.exists(model) or model in SHIPPED:
+        return
+    try:
+        find_variant(model)
+    except InputError:
+        raise no_such_model(model) from None
 
 
 def _name(model: str, taken: Collection[str]) -> str:

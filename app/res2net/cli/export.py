@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from res2net.cli.arguments import add_model_arguments
+from res2net.cli.arguments import (
+    add_model_arguments,
+    add_preprocessing_arguments,
+    asked_preprocessing,
+)
 from res2net.cli.images import find_images
+from res2net.cli.telling import plain_warnings, say, shown
 from res2net.errors import InputError
 from res2net.files.atomic import new_file
 
@@ -25,6 +29,8 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors", "fo
 
 CALIBRATE_ON = 500
 """Images that set the ranges of int8, at most; as many others are compared on."""
+
+_WEIGHTS = ("safetensors", "folder")
 
 # which form knows which options
 _ONLY = {
@@ -42,8 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         choices=list(SUFFIXES),
         required=True,
-        help="onnx (needs the extra `export`), torch (torch.export), safetensors, or folder (as "
-        "Hugging Face's Hub has it, with a model card; timm reads it)",
+        help="onnx (needs the extra `export`), torch (torch.export), safetensors (by this "
+        "project's keys; `convert` writes those of others), or folder (as Hugging Face's Hub has "
+        "it, with a model card; by timm's keys, for timm to read, where timm has the variant, else "
+        "by this project's)",
     )
     parser.add_argument(
         "--out",
@@ -75,13 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         metavar="DIR",
-        help="images to compare the file with the network on (generated ones; with --int8 half of "
-        "--calibrate)",
+        help="images to compare the logits of onnx and torch on (generated ones; with --int8 half "
+        "of --calibrate); weights are read back and compared bit for bit",
     )
     parser.add_argument(
         "--licence", metavar="TEXT", help="of the weights (that of the published weights)"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_preprocessing_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -100,18 +109,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     from res2net.export.source import open_source  # PyTorch takes seconds
 
-    source = open_source(
-        arguments.model,
-        weights=arguments.weights,
-        checkpoint=arguments.checkpoint,
-        ema=arguments.ema,
-        licence=arguments.licence,
-    )
+    with plain_warnings():
+        source = open_source(
+            arguments.model,
+            weights=arguments.weights,
+            checkpoint=arguments.checkpoint,
+            ema=arguments.ema,
+            licence=arguments.licence,
+            preprocessing=asked_preprocessing(arguments),
+        )
     if source.weights.has_ema:
-        print(
+        say(
             f"{source.weights.source}: has averaged weights as well, which --ema takes; these are "
-            "the raw ones",
-            file=sys.stderr,
+            "the raw ones"
         )
     found = _export(source, arguments, for_ranges, for_check)
     _tell(source, arguments, found)
@@ -200,13 +210,17 @@ def _tell(source: Source, arguments: argparse.Namespace, found: Agreement | None
             "images": found.images if found else None,
             "error": found.error if found else None,
             "same_top1": found.same_top1 if found else None,
+            "same_tensors": True if arguments.to in _WEIGHTS else None,  # or there were no file
         }
         print(json.dumps(result))
         return
     print(
-        f"{out}: {source.variant}, {source.network.num_classes:,} classes, {size / 1e6:.1f} MB, "
-        f"licence: {source.licence}"
+        f"{shown(out)}: {source.variant}, {source.network.num_classes:,} classes, "
+        f"{size / 1e6:.1f} MB, licence: {source.licence}"
     )
+    if arguments.to in _WEIGHTS:
+        keys = _whose_keys(source, arguments)
+        print(f"read back: all tensors are bit for bit the network's; {keys}")
     if found is not None:
         against = arguments.check or arguments.calibrate
         images = f"{found.images:,} images" + (f" of {against}" if against else " generated here")
@@ -214,3 +228,13 @@ def _tell(source: Source, arguments: argparse.Namespace, found: Agreement | None
             f"compared with PyTorch on {images}: the same top-1 on {found.same_top1:.2%}, largest "
             f"difference of a logit {found.error:.1e} of their spread"
         )
+
+
+def _whose_keys(source: Source, arguments: argparse.Namespace) -> str:
+    from res2net.export.source import same_in_timm
+
+    if arguments.to == "safetensors":
+        return "keys of this project"
+    if same_in_timm(source.variant) is None:
+        return f"keys of this project, as timm has no {source.variant}"
+    return f'keys of timm: timm.create_model("local-dir:{shown(arguments.out)}", pretrained=True)'

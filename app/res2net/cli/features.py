@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from res2net.cli.arguments import asked_preprocessing
 from res2net.cli.images import (
     add_image_arguments,
     add_loader_argument,
@@ -15,6 +15,7 @@ from res2net.cli.images import (
     find_images,
     reading,
 )
+from res2net.cli.telling import plain_warnings, say_problems, shown, tell_lost
 from res2net.data.sources.scan import counted
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_file
@@ -40,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_stage,
         default="pooled",
         metavar="N|all|pooled",
-        help="of which stage, averaged over its places: 1 to 4, or all of them, each for itself; "
-        "pooled: the classifier's input (pooled)",
+        help="of which stage, averaged over its places: from 1 to as many as the model has; all: "
+        "of each, as arrays `stage1`, `stage2` and on instead of `features`; pooled: the "
+        "classifier's input (pooled)",
     )
     parser.add_argument(
         "--probe",
@@ -72,21 +74,22 @@ def run(arguments: argparse.Namespace) -> int:
     labels = labels_of_folders(arguments.images, images)
     if arguments.probe:
         _check_probe(labels, images)
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+    say_problems(problems)
     loader = choose_loader(arguments.loader, len(images))
 
     from res2net.inference.features import FeatureExtractor  # PyTorch takes seconds
 
-    extractor = FeatureExtractor(
-        arguments.model,
-        weights=arguments.weights,
-        checkpoint=arguments.checkpoint,
-        device=arguments.device,
-        batch_size=arguments.batch_size,
-        ema=arguments.ema,
-        stage=arguments.stage,
-    )
+    with plain_warnings():
+        extractor = FeatureExtractor(
+            arguments.model,
+            weights=arguments.weights,
+            checkpoint=arguments.checkpoint,
+            device=arguments.device,
+            batch_size=arguments.batch_size,
+            ema=arguments.ema,
+            stage=arguments.stage,
+            preprocessing=asked_preprocessing(arguments),
+        )
     start = time.perf_counter()
     kept: list[tuple[Sequence[str], np.ndarray]] = []
     with reading(images, doing="extracting") as taken:
@@ -110,7 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
         "images_per_second": speed,
     }
     lines = [
-        f"{file or arguments.model}: {counted(count, 'image')}, {extractor.num_features} features "
+        f"{shown(file or arguments.model)}: {counted(count, 'image')}, "
+        f"{extractor.num_features} features "
         f"each, {f'{len(labels.class_names):,} classes, ' if labels else ''}{speed:.1f} images/s"
     ]
     if labels is not None and arguments.probe:
@@ -119,14 +123,13 @@ def run(arguments: argparse.Namespace) -> int:
         lines.append(_describe(found))
     print(json.dumps(result) if arguments.json else "\n".join(lines))
 
-    lost = ["some paths had no images"] if problems else []
-    if taken.unreadable:
-        lost.append(f"{taken.unreadable:,} of {counted(len(images), 'image')} could not be read")
-    if lost:
-        where = f"are in {file}" if file else "were used"
-        raise WorkError(
-            f"{' and '.join(lost)}, see above; the features of the other {count:,} {where}"
-        )
+    tell_lost(
+        "features",
+        f"are in {file}" if file else "were used",
+        given=len(images),
+        unreadable=taken.unreadable,
+        problems=bool(problems),
+    )
     return 0
 
 

@@ -9,9 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from res2net.cli.arguments import add_device_argument, add_model_arguments, positive
+from res2net.cli.arguments import (
+    add_device_argument,
+    add_model_arguments,
+    add_preprocessing_arguments,
+    positive,
+)
+from res2net.cli.telling import say
 from res2net.data.sources.scan import EXTENSIONS
 from res2net.errors import InputError
+from res2net.files.names import printable
 from res2net.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -34,13 +41,15 @@ def add_image_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
         "images",
         metavar="IMAGE|DIR",
         nargs="+" if required else "*",
-        help="images; folders, which are searched for images at any depth; patterns in quotes "
+        help="images; folders, which are searched at any depth for the kinds that training knows "
+        f"({', '.join(EXTENSIONS)}; others, as .gif, by name); patterns in quotes "
         "('photos/**/*.jpg'); - for a list of these on stdin, one a line",
     )
     add_device_argument(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=32, metavar="N", help="images of one pass (32)"
     )
+    add_preprocessing_arguments(parser)
 
 
 def add_loader_argument(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +57,10 @@ def add_loader_argument(parser: argparse.ArgumentParser) -> None:
         "--loader",
         choices=["auto", "dali", "pillow"],
         default="auto",
-        help=f"what decodes images; auto: DALI, where it is installed, from {DALI_FROM} on (auto)",
+        help=f"what decodes images; auto: DALI, where it is installed, from {DALI_FROM} on; their "
+        "pixels are within 1 of 256 levels (bicubic: 3), but at the rim of images that are resized "
+        "and not cropped (crop fraction 1), where pillow leaves out what lies beyond and dali "
+        "repeats the last pixel (auto)",
     )
 
 
@@ -111,6 +123,8 @@ def find_images(
 
 def _images_of(path: str) -> list[str]:
     """A file, a folder or a pattern."""
+    if not path:
+        raise InputError("'': an empty path; name an image, a folder or a pattern")
     if os.path.isdir(path):
         found = [file for file in _files_below(path) if file.lower().endswith(EXTENSIONS)]
         if not found:
@@ -178,10 +192,6 @@ def reading(images: Sequence[str], *, doing: str, bar: bool = True) -> Iterator[
         # Pillow's about large images and odd metadata: what cannot be read is told as an error
         warnings.filterwarnings("ignore", module="PIL")
         if not (bar and len(images) > PROGRESS_FROM and sys.stderr.isatty()):
-
-            def say(message: str) -> None:
-                print(message, file=sys.stderr)
-
             yield Reading(say, lambda count: None)
             return
         from rich.console import Console
@@ -192,7 +202,9 @@ def reading(images: Sequence[str], *, doing: str, bar: bool = True) -> Iterator[
         with Progress(console=console, redirect_stdout=False) as progress:
             task = progress.add_task(doing, total=len(images))
             yield Reading(
-                lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
+                lambda text: console.print(
+                    printable(text), markup=False, highlight=False, soft_wrap=True
+                ),
                 lambda count: progress.advance(task, count),
             )
             progress.update(task, completed=len(images))

@@ -2,7 +2,7 @@
 
     0    done                       75   stopped by a signal, state saved (`train`)
     1    work failed (WorkError)    130  interrupted from the keyboard
-    2    bad input (InputError)
+    2    bad input (InputError)     143  ended by SIGTERM (129: SIGHUP); `train`: 75
 
 Each verb is a file of this folder with `add_arguments(parser)` and `run(arguments) -> exit code`,
 imported only when that verb is used: `--help` answers without PyTorch. The file of a verb that has
@@ -55,9 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     other exception is a bug and leaves with its traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    training = arguments[:1] == ["train"]
-    if training:
+    if arguments[:1] == ["train"]:
         stopping.listen()
+    else:
+        stopping.end_in_order()
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()  # here, where a broken pipe is caught
@@ -69,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         # a launcher ends all ranks when one fails: rank 0 speaks for all, and may not be hurried
         return _fail(f"stopped {stopped}", STOPPED) if _rank() == 0 else 0
+    except stopping.Ended as error:
+        return _fail(f"ended {error}", 128 + error.number)
     except KeyboardInterrupt as error:
         return _fail(f"interrupted {error}", 130)
     except BrokenPipeError:
@@ -80,8 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"error: {error}: make room and try again", 1, every_rank=True)
     finally:
-        if training:
-            stopping.stop_listening()
+        stopping.stop_listening()
 
 
 def entry_point() -> NoReturn:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from res2net.cli.arguments import positive
+from res2net.cli.arguments import asked_preprocessing, positive
 from res2net.cli.images import (
     add_image_arguments,
     add_loader_argument,
@@ -17,9 +17,11 @@ from res2net.cli.images import (
     find_images,
     reading,
 )
+from res2net.cli.telling import plain_warnings, say, say_problems, shown, tell_lost
 from res2net.data.sources.scan import counted
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_file
+from res2net.files.names import valid
 from res2net.weights.shipped import SAMPLE
 
 if TYPE_CHECKING:
@@ -68,22 +70,23 @@ def run(arguments: argparse.Namespace) -> int:
     asked = [*arguments.images, *([str(SAMPLE)] if arguments.sample else [])]
     problems: list[InputError] = []
     images = find_images(asked, problems.append)
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+    say_problems(problems)
     loader = choose_loader(arguments.loader, len(images))
 
     from res2net.inference.predictor import Predictor  # PyTorch takes seconds
 
-    predictor = Predictor(
-        arguments.model,
-        weights=arguments.weights,
-        checkpoint=arguments.checkpoint,
-        device=arguments.device,
-        batch_size=arguments.batch_size,
-        ema=arguments.ema,
-        fold_bn=arguments.fold_bn,
-        compile=arguments.compile,
-    )
+    with plain_warnings():
+        predictor = Predictor(
+            arguments.model,
+            weights=arguments.weights,
+            checkpoint=arguments.checkpoint,
+            device=arguments.device,
+            batch_size=arguments.batch_size,
+            ema=arguments.ema,
+            fold_bn=arguments.fold_bn,
+            compile=arguments.compile,
+            preprocessing=asked_preprocessing(arguments),
+        )
     classes = len(predictor.class_names)
     topk = min(arguments.topk or TOPK, classes)
     if (arguments.topk or 0) > classes:
@@ -96,57 +99,63 @@ def run(arguments: argparse.Namespace) -> int:
         write = _write_csv
     else:
         write = _write_table
-    shown: list[Prediction] = []
+    first: list[Prediction] = []
     # Rows that appear in the same terminal are progress enough, and a bar would cut through them.
     scrolls = sys.stdout.isatty() and write is not _write_table
     with reading(images, doing="predicting", bar=not scrolls) as taken:
         predictions = predictor.stream(
             images, topk=topk, on_unreadable=taken.on_unreadable, loader=loader
         )
-        write(_keep(taken.follow(predictions), shown, SHEET if sheet else 0), topk)
+        write(_keep(taken.follow(predictions), first, SHEET if sheet else 0), topk)
     if sheet is not None:
+        sys.stdout.flush()
         predicted = len(images) - taken.unreadable
-        _draw_sheet(shown, sheet, title=f"{arguments.model}: predictions", count=predicted)
-    lost = [*(["some paths had no images"] if problems else [])]
-    if taken.unreadable:
-        lost.append(f"{taken.unreadable:,} of {counted(len(images), 'image')} could not be read")
-    if lost:
-        raise WorkError(
-            f"{' and '.join(lost)}, see above; the classes of the other "
-            f"{len(images) - taken.unreadable:,} were printed"
-        )
+        _draw_sheet(first, sheet, title=f"{shown(arguments.model)}: predictions", count=predicted)
+    tell_lost(
+        "classes",
+        "were printed",
+        given=len(images),
+        unreadable=taken.unreadable,
+        problems=bool(problems),
+    )
     return 0
 
 
 def _keep(
-    predictions: Iterator["Prediction"], shown: list["Prediction"], most: int
+    predictions: Iterator["Prediction"], first: list["Prediction"], most: int
 ) -> Iterator["Prediction"]:
-    """The same; the first of them are put into `shown`."""
+    """The same; the first of them are put into `first`."""
     for prediction in predictions:
-        if len(shown) < most:
-            shown.append(prediction)
+        if len(first) < most:
+            first.append(prediction)
         yield prediction
 
 
-def _draw_sheet(shown: list["Prediction"], sheet: Path, *, title: str, count: int) -> None:
+def _draw_sheet(first: list["Prediction"], sheet: Path, *, title: str, count: int) -> None:
     from res2net.data.sources.folder import FolderSource
     from res2net.data.tile import tile
     from res2net.plots.tiles import draw_tiles
 
-    paths = [prediction.source for prediction in shown]
+    paths = [prediction.source for prediction in first]
     source = FolderSource.of_files("", ("",), {"": paths})
     tiles = [
         (
             tile(source, index),
-            f"{each.label}\n{each.score:.1%}\n{os.path.basename(_printable(each.source))}",
+            f"{shown(each.label)}\n{each.score:.1%}\n{shown(os.path.basename(each.source))}",
         )
-        for index, each in enumerate(shown)
+        for index, each in enumerate(first)
     ]
     note = counted(count, "image")
-    if len(shown) < count:
-        note = f"the first {len(shown)} of {note}"
-    draw_tiles(tiles, sheet, title=title, note=note)
-    print(f"written: {sheet}", file=sys.stderr)
+    if len(first) < count:
+        note = f"the first {len(first)} of {note}"
+    try:
+        draw_tiles(tiles, sheet, title=title, note=note)
+    except OSError as error:
+        reason = error.strerror or error
+        raise WorkError(
+            f"{sheet}: cannot be written ({reason}); the classes were printed"
+        ) from error
+    say(f"written: {shown(sheet)}")
 
 
 _Writer = Callable[[Iterator["Prediction"], int], None]
@@ -172,7 +181,7 @@ def _write_csv(predictions: Iterator["Prediction"], topk: int) -> None:
     writer.writerow(["source", "index", *(f"{name}{k}" for k in ranks for name in _RANKED)])
     for prediction in predictions:
         ranked = [value for pair in prediction.topk for value in pair]
-        writer.writerow([_printable(prediction.source), prediction.index, *ranked])
+        writer.writerow([valid(prediction.source), prediction.index, *ranked])
 
 
 _RANKED = ("label", "score")
@@ -191,8 +200,9 @@ def _write_table(predictions: Iterator["Prediction"], topk: int) -> None:
     if topk > 1:
         table.add_column("then", overflow="fold")
     for prediction in predictions:
-        rest = ", ".join(f"{label} {score:.1%}" for label, score in prediction.topk[1:])
-        cells = (_printable(prediction.source), prediction.label, f"{prediction.score:.1%}", rest)
+        rest = ", ".join(f"{shown(label)} {score:.1%}" for label, score in prediction.topk[1:])
+        label = shown(prediction.label)
+        cells = (shown(prediction.source), label, f"{prediction.score:.1%}", rest)
         # Text, because names may hold square brackets, which rich would read as markup.
         table.add_row(*map(Text, cells if topk > 1 else cells[:-1]))
     if table.row_count:
@@ -208,8 +218,3 @@ def _as_json(prediction: "Prediction") -> dict[str, Any]:
         "score": prediction.score,
         "topk": [dict(zip(_RANKED, pair, strict=True)) for pair in prediction.topk],
     }
-
-
-def _printable(source: str) -> str:
-    """File names need not be text; JSON escapes what is not."""
-    return os.fsencode(source).decode(errors="backslashreplace")

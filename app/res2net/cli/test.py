@@ -7,7 +7,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from res2net.cli.arguments import devices, fraction, positive
+from res2net.cli.arguments import add_preprocessing_arguments, devices, positive
 from res2net.data.sources.scan import counted
 from res2net.files.runs import is_rank_zero
 
@@ -35,12 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ema", action="store_true", help="take the averaged weights")
 
-    how = parser.add_argument_group("how images are seen (default: as the weights say)")
-    how.add_argument("--image-size", type=positive, metavar="PIXELS", help="of the crop")
-    how.add_argument(
-        "--crop-fraction", type=fraction, metavar="F", help="crop / resized short side, 0..1"
-    )
-    how.add_argument("--interpolation", choices=("bilinear", "bicubic"))
+    how = add_preprocessing_arguments(parser)
     how.add_argument(
         "--flip", action="store_true", help="average with the mirror image's probabilities"
     )

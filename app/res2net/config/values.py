@@ -132,6 +132,11 @@ _RULES: dict[str, _Rule] = {
 }
 
 
+def rule_of(key: str) -> str:
+    """What the value of a key must be beside its type, in words; empty: anything of the type."""
+    return _RULES[key].words if key in _RULES else ""
+
+
 def typed_value(key: str, text: str | list[str]) -> Any:
     """The value that `text` means at `key`. Raises InputError: unknown key, wrong type, range."""
     if key in GROUPS:

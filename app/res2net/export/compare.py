@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from res2net.errors import WorkError
 from res2net.export.source import InputKind, Source
+from res2net.weights.read import read_weights
 
 LIMIT = 1e-4
 """Of the error, for a file of float32 of a network whose own rounding is small."""
@@ -97,3 +99,29 @@ def hold(found: Agreement, *, form: str) -> None:
             f"the {form} file differs from the network by {found.error:.1e} of the spread of its "
             f"logits (limit {limit:.1e}) on {found.images} images; nothing was written"
         )
+
+
+def hold_tensors(file: Path, expected: Mapping[str, torch.Tensor]) -> None:
+    """Read a file of weights as every use of it does, and compare it bit for bit.
+
+    Args:
+        file: By whatever keys.
+        expected: By this project's keys.
+
+    Raises:
+        WorkError: A tensor is missing, unexpected or differs; it is named.
+    """
+    found = read_weights(file).state_dict
+    for key in sorted(found.keys() | expected.keys()):
+        if key not in found or key not in expected or not _same(found[key], expected[key]):
+            raise WorkError(
+                f"the file differs from the network in {key}, read back; nothing was written"
+            )
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Bit for bit, NaN like all else."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    bits, others = (each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other))
+    return torch.equal(bits, others)

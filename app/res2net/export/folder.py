@@ -9,6 +9,7 @@ from typing import Any
 
 from res2net.errors import InputError, WorkError
 from res2net.export.card import write_card
+from res2net.export.compare import hold_tensors
 from res2net.export.safetensors import description
 from res2net.export.source import Source, same_in_timm
 from res2net.files.atomic import atomic_write_json, atomic_write_text, new_file, sync_directory
@@ -35,7 +36,8 @@ def export_folder(source: Source, path: str | os.PathLike[str]) -> list[str]:
     Raises:
         InputError: Something stands there already, its parent is missing or cannot be written, or
             the batch norms are folded, for which timm has no network.
-        WorkError: It cannot be written, or something else made it meanwhile.
+        WorkError: It cannot be written, does not give the tensors back bit for bit, or something
+            else made it meanwhile.
     """
     target = new_file(path, (Path(path).suffix,))
     timm = same_in_timm(source.variant)
@@ -49,7 +51,12 @@ def export_folder(source: Source, path: str | os.PathLike[str]) -> list[str]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
-        write_weights(temporary / WEIGHTS_FILE, tensors, description=description(source))
+        write_weights(
+            temporary / WEIGHTS_FILE,
+            tensors,
+            description=description(source),
+            check=lambda written: hold_tensors(written, ours),
+        )
         atomic_write_json(temporary / "config.json", config_of(source))
         card = write_card(source, target.name, parameters=count_parameters(ours))
         atomic_write_text(temporary / "README.md", card)

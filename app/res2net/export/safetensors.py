@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from res2net.export.compare import Agreement, agreement, generated, hold
+from res2net.export.compare import Agreement, agreement, generated, hold, hold_tensors
 from res2net.export.source import Source
 from res2net.weights.write import describe_weights, write_weights
 
@@ -26,7 +26,8 @@ def export_safetensors(
 
     Raises:
         InputError: As `write_weights`.
-        WorkError: The folded network computes something else: no file then.
+        WorkError: The folded network computes something else, or the file does not give the tensors
+            back bit for bit: no file then.
     """
     found = None
     tensors = source.weights.state_dict
@@ -35,7 +36,12 @@ def export_safetensors(
         found = agreement(source, folded, generated(source), takes="normalised")
         hold(found, form="folded")
         tensors = folded.state_dict()
-    write_weights(path, tensors, description=description(source))
+    write_weights(
+        path,
+        tensors,
+        description=description(source),
+        check=lambda written: hold_tensors(written, tensors),
+    )
     return found
 
 

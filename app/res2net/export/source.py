@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import VARIANTS
 from res2net.preprocessing import Preprocessing
 from res2net.weights.catalog import find_published, identify
+from res2net.weights.preprocessing import Wanted, preprocessing_of
 from res2net.weights.published import PublishedFile
 from res2net.weights.read import Weights
 from res2net.weights.shipped import SHIPPED
@@ -120,6 +121,7 @@ def open_source(
     checkpoint: Literal["last", "best"] = "last",
     ema: bool = False,
     licence: str | None = None,
+    preprocessing: Wanted = None,
 ) -> Source:
     """Open what a user calls a model.
 
@@ -130,9 +132,11 @@ def open_source(
         ema: The averaged weights.
         licence: Of the weights. None: of the published file that they are, what their file says, or
             of the published file that they were trained from.
+        preprocessing: As `weights.preprocessing.preprocessing_of` takes it.
 
     Raises:
-        InputError: As `zoo.open_model`, or a variant was given without weights.
+        InputError: As `zoo.open_model` and `preprocessing_of`, or a variant was given without
+            weights.
     """
     network, read = open_model(model, weights=weights, checkpoint=checkpoint, ema=ema)
     if read is None:
@@ -141,11 +145,14 @@ def open_source(
             "weights as well (--weights), or a run directory or a weights file instead"
         )
     published = identify(read.source)
+    prepared = preprocessing_of(read, preprocessing)
+    if preprocessing or published is not None:  # what is only assumed is not written as said
+        read = replace(read, preprocessing=prepared)
     names = read.class_names or tuple(map(str, range(network.num_classes)))
     return Source(
         network=network.eval(),
         weights=read,
-        preprocessing=read.preprocessing or Preprocessing(),
+        preprocessing=prepared,
         class_names=imagenet.readable(names),
         licence=licence or _licence(read, published),
         accuracy=_accuracy(read, published, ema=ema),

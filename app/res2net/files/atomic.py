@@ -64,9 +64,10 @@ def atomic_write_json(path: StrPath, value: Any) -> None:
 @contextmanager
 def new_folder(path: Path) -> Iterator[None]:
     """Make the folder, and those above it; what is new and empty goes again if the block fails."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    # not Path.exists, which raises for a name that is too long
+    missing = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
     try:
+        path.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
         for folder in missing:
@@ -75,11 +76,27 @@ def new_folder(path: Path) -> Iterator[None]:
         raise
 
 
-def new_file(path: StrPath, suffixes: Collection[str]) -> Path:
-    """The path, if a new file can be made there; asked before long work.
+def try_folder(path: Path) -> None:
+    """Try to make a file in the folder, which may be missing; nothing stays. Before long work.
 
     Raises:
-        InputError: Another suffix, something stands there already, or there is no such folder.
+        InputError: The folder cannot be made, or nothing in it.
+    """
+    try:
+        with suppress(_Tried), new_folder(path):
+            _try(path / "new")
+            raise _Tried
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path}: cannot be written ({reason}); choose another folder") from error
+
+
+def new_file(path: StrPath, suffixes: Collection[str]) -> Path:
+    """The path, if a new file can be made there, which is tried; asked before long work.
+
+    Raises:
+        InputError: Another suffix, something stands there already, there is no such folder, or it
+            takes no file of this name.
     """
     target = Path(path)
     if target.suffix not in suffixes:
@@ -87,10 +104,15 @@ def new_file(path: StrPath, suffixes: Collection[str]) -> Path:
         raise InputError(f"{target}: the suffix says the form of the file; choices: {choices}")
     if os.path.lexists(target):
         raise InputError(f"{target}: exists already and is never overwritten; choose another name")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise InputError(f"{target}: there is no folder {str(target.parent)!r}; make it first")
-    if not os.access(target.parent, os.W_OK):
-        raise InputError(f"{target}: the folder {str(target.parent)!r} cannot be written")
+    try:
+        _try(target)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{target}: the name is too long; choose another") from error
+        folder, reason = str(target.parent), error.strerror or error
+        raise InputError(f"{target}: the folder {folder!r} cannot be written ({reason})") from error
     return target
 
 
@@ -140,6 +162,20 @@ def sync_directory(directory: StrPath) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+class _Tried(Exception):
+    """Takes `new_folder` back."""
+
+
+def _try(target: Path) -> None:
+    """Make the temporary file that `atomic_write` needs, and remove it. Raises OSError.
+
+    Permissions do not tell: root has all of them for file systems that take no file, too.
+    """
+    temporary = _temporary_for(target)
+    temporary.open("ab").close()
+    temporary.unlink(missing_ok=True)
 
 
 def _temporary_for(target: Path) -> Path:

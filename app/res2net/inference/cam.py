@@ -20,7 +20,7 @@ from res2net.inference.heat_maps import (
     stage_module,
     stage_modules,
 )
-from res2net.inference.images import ImageLike, OnUnreadable, is_one_image
+from res2net.inference.images import ImageLike, OnUnreadable, name_images
 from res2net.inference.opened import AnyModel, OpenedModel, Options
 
 __all__ = ["METHODS", "Explainer", "Explanation", "Method", "heat_maps"]
@@ -117,7 +117,7 @@ class Explainer(OpenedModel):
         """
         if target is None or isinstance(target, (str, int)):
             return list(self.stream(images, target, method=method, stage=stage))
-        images = [images] if is_one_image(images) else list(images)  # type: ignore[list-item,arg-type]
+        images = [image for _, image in name_images(images)]
         classes = [self.find_class(each) for each in target]
         if len(classes) != len(images):
             raise InputError(f"{len(classes)} classes for {len(images)} images: one for each")

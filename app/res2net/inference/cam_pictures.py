@@ -9,7 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from res2net.data.sources.scan import counted, first_few
 from res2net.errors import InputError, WorkError
+from res2net.files.atomic import try_folder
 from res2net.files.names import printable, valid
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')  # by Windows
 def name_pictures(folder: Path, images: Iterable[str]) -> dict[str, Path]:
     """A new file in `folder` for each image, called as the image; a number tells namesakes apart.
 
-    Raises InputError where one of these files, or the sheet, exists already; or `folder` is none.
+    Raises InputError where one of these files, or the sheet, exists already; or `folder` is none,
+    or cannot be written.
     """
     if os.path.lexists(folder) and not folder.is_dir():
         raise InputError(f"{folder}: is no folder; choose another name for the pictures")
@@ -52,6 +55,7 @@ def name_pictures(folder: Path, images: Iterable[str]) -> dict[str, Path]:
             raise InputError(
                 f"{file}: exists already and is never overwritten; choose another folder"
             )
+    try_folder(folder)
     return files
 
 
@@ -122,8 +126,11 @@ def _match_classes(
     asked = range(len(matches)) if target is None else [first.find_class(target)]
     missing = [first.class_names[index] for index in asked if matches[index] < 0]
     if missing:
-        rest = "; name a class that both have (--target)" if target is None else ""
-        raise InputError(f"{name}: has no class {missing[0]!r} to show beside the first's{rest}")
+        count = counted(len(other.class_names), "class", "classes")
+        raise InputError(
+            f"{name}: has no class {missing[0]!r}, which the first explains; it has {count}: "
+            f"{first_few(other.class_names)}; name one that both have (--target)"
+        )
     return matches
 
 

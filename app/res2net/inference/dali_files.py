@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from res2net.errors import InputError, WorkError
-from res2net.inference.images import OnUnreadable, name_images, read_batches, read_image
+from res2net.inference.images import OnUnreadable, name_images, opens, read_batches, read_image
 from res2net.preprocessing import Preprocessing
 
 
@@ -35,7 +35,8 @@ def stream_files(
     """As `images.read_batches`: the paths and uint8 (N, 3, S, S), of fewer where some are lost.
 
     DALI reads ahead, two batches at a time. What it cannot decode is given to Pillow by `transform`
-    (`Preprocessing.transform`), which knows more formats and says what is wrong.
+    (`Preprocessing.transform`), which knows more formats and says what is wrong; so is what only
+    DALI would take.
 
     Raises:
         InputError: A file cannot be read, and `on_unreadable` is None; or there is no DALI.
@@ -46,7 +47,13 @@ def stream_files(
     from res2net.data.order import EXCLUDED, PADDING, EvalOrder
     from res2net.data.sources.folder import FolderSource
 
-    order = EvalOrder(len(paths), min(batch_size, max(1, len(paths))))
+    for_pillow = {index: "for Pillow" for index, path in enumerate(paths) if _not_for_dali(path)}
+    if len(for_pillow) == len(paths):
+        yield from read_batches(
+            name_images(paths), transform, batch_size=batch_size, on_unreadable=on_unreadable
+        )
+        return
+    order = EvalOrder(len(paths), min(batch_size, len(paths)))
     stream = Stream(
         FolderSource.of_files("", ("",), {"": paths}),
         order,
@@ -54,6 +61,7 @@ def stream_files(
         threads=len(os.sched_getaffinity(0)),
         device_id=(device.index or 0) if device.type == "cuda" else None,
         skip=True,
+        bad=for_pillow,
     )
     for position in range(order.batches):
         try:
@@ -85,3 +93,16 @@ def stream_files(
             pixels = pixels[torch.from_numpy(~lost)]
         if len(pixels):
             yield tuple(paths[index] for index in indices[~lost].tolist()), pixels
+
+
+def _not_for_dali(path: str) -> bool:
+    """Whether DALI would wait for it, or decode floating-point pixels, which mean nothing here."""
+    if not opens(path):
+        return True
+    if not path.lower().endswith((".tif", ".tiff")):
+        return False
+    try:
+        with Image.open(path) as image:  # its header
+            return image.mode == "F"
+    except Exception:  # DALI tells
+        return False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -19,10 +20,13 @@ from PIL import Image, UnidentifiedImageError
 from res2net.errors import InputError
 from res2net.preprocessing import to_rgb, too_large
 
-ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray | torch.Tensor
+Bytes = bytes | bytearray | memoryview
+ImageLike = str | os.PathLike[str] | Bytes | IO[bytes] | Image.Image | np.ndarray | torch.Tensor
 """A path, the bytes of an image file, such a file opened for reading, a PIL image, an array uint8
 (H, W, 3) RGB or (H, W) grey, or a tensor uint8 (3, H, W) or (1, H, W) as torchvision reads them."""
-_KINDS = (str, os.PathLike, bytes, Image.Image, np.ndarray, torch.Tensor)
+_BYTES = (bytes, bytearray, memoryview)
+_KINDS = (str, os.PathLike, *_BYTES, Image.Image, np.ndarray, torch.Tensor)
+_EXPECTED = "expected a path, the bytes of a file, an open file, a PIL image, an array or a tensor"
 
 OnUnreadable = Callable[[InputError], None] | None
 """Told of an image that cannot be read, which is then left out. None: raise."""
@@ -39,11 +43,16 @@ def is_one_image(images: object) -> bool:
 
 
 def name_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, ImageLike]]:
-    """Each image with what to call it: its path, or which image of the call it is."""
+    """Each image with what to call it: its path, or which image of the call it is.
+
+    Raises:
+        InputError: It is neither an `ImageLike` nor an iterable.
+    """
     if is_one_image(images):
         yield _name(cast(ImageLike, images), "the image"), cast(ImageLike, images)
         return
-    images = cast(Iterable[ImageLike], images)
+    if isinstance(images, Mapping) or not isinstance(images, Iterable):
+        raise InputError(f"images: {_described(images)}; {_EXPECTED}, or a list of these")
     for number, image in enumerate(images, start=1):
         yield _name(image, f"image {number} of the list"), image
 
@@ -90,15 +99,31 @@ def read_image(image: ImageLike, *, source: str) -> Image.Image:
         if isinstance(image, Image.Image):
             with _LOADING:
                 image.load()
-            return to_rgb(image)
+            return _to_rgb(image)
         if _is_open_file(image):
             image = _content(cast(IO[bytes], image))
-        file = io.BytesIO(image) if isinstance(image, bytes) else cast(str, image)
+        if isinstance(image, _BYTES):
+            file: str | io.BytesIO = io.BytesIO(image)
+        elif isinstance(image, (str, os.PathLike)):
+            file = os.fspath(image)
+            if not opens(file):
+                raise ValueError("is no regular file")
+        else:
+            raise ValueError(f"{_described(image)}; {_EXPECTED}")
         with Image.open(file) as opened:
-            return to_rgb(opened)
+            return _to_rgb(opened)
     # Damaged files make PIL fail in any way it can: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
         raise InputError(f"{source}: {_why_unreadable(error)}") from error
+
+
+def opens(path: str) -> bool:
+    """Whether opening the path ends at once: a pipe would wait for its writer, a device go on."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return True  # what is wrong opening it tells
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _read_ahead(
@@ -163,6 +188,16 @@ def _content(file: IO[bytes]) -> bytes:
     return content
 
 
+def _described(value: object) -> str:
+    return f"{' '.join(repr(value).split()):.60} is of type {type(value).__name__}"
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if 0 in image.size:
+        raise ValueError(f"has no pixels ({image.width} x {image.height})")
+    return to_rgb(image)
+
+
 def _from_tensor(pixels: torch.Tensor) -> Image.Image:
     shape = tuple(pixels.shape)
     if pixels.dtype != torch.uint8 or len(shape) != 3 or shape[0] not in (1, 3):
@@ -176,6 +211,8 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
     shape = pixels.shape
     if pixels.dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
         raise ValueError(f"an array of {pixels.dtype} {shape}; expected uint8 (H, W, 3) or (H, W)")
+    if 0 in shape:
+        raise ValueError(f"has no pixels ({shape[1]} x {shape[0]})")
     return Image.fromarray(pixels).convert("RGB")
 
 

@@ -12,7 +12,7 @@ from res2net import imagenet
 from res2net.errors import InputError, WorkError
 from res2net.inference.images import ImageLike, OnUnreadable, name_images, read_batches
 from res2net.models.folding import fold_batch_norms
-from res2net.preprocessing import Preprocessing
+from res2net.weights.preprocessing import Wanted, preprocessing_of
 from res2net.zoo import open_model
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -33,6 +33,7 @@ class Options(TypedDict, total=False):
     batch_size: int
     ema: bool
     fold_bn: bool
+    preprocessing: Wanted
 
 
 class OpenedModel:
@@ -42,7 +43,8 @@ class OpenedModel:
 
     Attributes:
         model: The network in evaluation mode, on `device`.
-        preprocessing: Of the weights; the published 256/224 where they name none.
+        preprocessing: As asked for, else of the weights; the published 256/224, with a warning,
+            where nothing says it.
         class_names: One for each class: English for ImageNet's, the index where none are known.
         device: Where it runs.
         batch_size: Images of one pass.
@@ -58,6 +60,7 @@ class OpenedModel:
         batch_size: int = BATCH_SIZE,
         ema: bool = False,
         fold_bn: bool = False,
+        preprocessing: Wanted = None,
     ) -> None:
         """Read the weights and put the network on the device.
 
@@ -73,10 +76,13 @@ class OpenedModel:
             ema: The averaged weights.
             fold_bn: Batch norms are folded into the convolutions before them: faster, and equal
                 but for rounding (`models.folding`).
+            preprocessing: A `Preprocessing`, or some of its fields, as `{"image_size": 288}`. None:
+                as the weights say.
 
         Raises:
             InputError: There is no such model or device, the weights cannot be read or do not fit,
-                a variant was given without weights, or `batch_size` is below 1.
+                a variant was given without weights, `batch_size` is below 1, or there is no such
+                field of the preprocessing.
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: at least 1")
@@ -90,7 +96,7 @@ class OpenedModel:
             )
         network = fold_batch_norms(network) if fold_bn else network.eval()
         self.model = network.to(self.device).to(memory_format=torch.channels_last)
-        self.preprocessing = read.preprocessing or Preprocessing()
+        self.preprocessing = preprocessing_of(read, preprocessing)
         names = read.class_names or tuple(map(str, range(network.num_classes)))
         self.class_names = imagenet.readable(names)
         self._transform = self.preprocessing.transform()

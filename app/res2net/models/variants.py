@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 from res2net.errors import InputError
 from res2net.models.variant import Variant
@@ -62,7 +63,7 @@ def find_variant(name: str) -> Variant:
     raise InputError(f"model {name!r}: no such variant; {nearest_variants(name)}")
 
 
-def nearest_variants(name: str) -> str:
-    """What a message about a name that no variant has ends with."""
-    nearest = difflib.get_close_matches(name, [*VARIANTS, *ALIASES], n=3, cutoff=0.5)
+def nearest_variants(name: str, *, also: Iterable[str] = ()) -> str:
+    """What a message about a name that no variant has ends with. `also`: other names to have."""
+    nearest = difflib.get_close_matches(name, [*also, *VARIANTS, *ALIASES], n=3, cutoff=0.5)
     return f"the nearest: {', '.join(nearest)}" if nearest else "`res2net models` lists them"

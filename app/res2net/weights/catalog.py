@@ -66,7 +66,7 @@ def resolve(weights: str | os.PathLike[str], variant: str, *, cache: Path | None
     package; all else is a path and comes back as it is.
 
     Raises:
-        InputError: As `find_published`, or the name is empty.
+        InputError: As `find_published`, or the name is empty, or, without a suffix, none of these.
         WorkError: As `fetch`.
     """
     name = os.fspath(weights)
@@ -84,6 +84,12 @@ def resolve(weights: str | os.PathLike[str], variant: str, *, cache: Path | None
         return fetch(name, cache=cache)
     if name in {published.source for published in CATALOG.values()}:
         return fetch(f"{name}/{variant}", cache=cache)
+    if not Path(name).suffix:
+        names = [published.source for published in published_for(variant)]
+        known = ", ".join([DEFAULT, *names]) if names else f"none for {variant}"
+        raise InputError(
+            f"weights {name!r}: no such file, run directory or published weights (names: {known})"
+        )
     return Path(name)
 
 

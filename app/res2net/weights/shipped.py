@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from res2net.errors import InputError
+from res2net.models.variants import nearest_variants
+
 SAMPLE = Path(str(resources.files("res2net.weights"))) / "shipped" / "digit.png"
 """An image to try them on: a 3 of 8 x 8 pixels, drawn for this project."""
 
@@ -46,3 +49,13 @@ SHIPPED: dict[str, ShippedWeights] = {
         ),
     )
 }
+
+
+def no_such_model(name: str) -> InputError:
+    """The error for what is no path, no variant and nothing shipped."""
+    if len(Path(name).parts) > 1 or Path(name).suffix:
+        return InputError(f"model {name!r}: no such run directory or file")
+    return InputError(
+        f"model {name!r}: no such variant; {nearest_variants(name, also=SHIPPED)}; there is no run "
+        "directory or file of that name"
+    )

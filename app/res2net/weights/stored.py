@@ -33,6 +33,7 @@ _EMA_COUNTERS = ("n_averaged", "steps")  # torch's and mmengine's, beside the av
 _NO_AVERAGE = (
     f"holds no averaged weights ({' or '.join(_EMA_CONTAINERS)}); runs have them by optim.ema_decay"
 )
+_EXPORTED = {".onnx": "onnxruntime.InferenceSession", ".pt2": "torch.export.load"}
 _LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file
 
 
@@ -84,6 +85,11 @@ def find_file(path: str | os.PathLike[str], checkpoint: Literal["last", "best"])
     if not path.is_file():
         raise InputError(f"weights {name!r}: no such file; accepted: {ACCEPTED}")
     refuse_choice(path, checkpoint)
+    if path.suffix in _EXPORTED:
+        raise InputError(
+            f"weights {name!r}: an exported file, which {_EXPORTED[path.suffix]} opens; here give "
+            f"the weights it was made from (accepted: {ACCEPTED})"
+        )
     return path
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,11 +37,13 @@ def write_weights(
     state_dict: Mapping[str, torch.Tensor],
     *,
     description: Mapping[str, Any] | None,
+    check: Callable[[Path], None] = lambda written: None,
 ) -> None:
     """Write `.safetensors` (description: JSON in the metadata, key `res2net`) or `.pth`.
 
     A `.pth` holds `state_dict` and, under `res2net`, the description; without one it holds the bare
-    table of tensors, as other code expects it.
+    table of tensors, as other code expects it. `check` is given the file before it gets its name:
+    what it raises leaves none.
 
     Raises:
         InputError: Another suffix, something stands there already, or it cannot be written.
@@ -59,6 +62,8 @@ def write_weights(
                 torch.save(tensors, stream)
             else:
                 torch.save({"state_dict": tensors, METADATA_KEY: dict(description)}, stream)
+            stream.flush()
+            check(Path(stream.name))
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"destination {str(target)!r}: cannot be written ({reason})") from error

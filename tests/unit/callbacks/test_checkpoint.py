@@ -213,6 +213,13 @@ def test_never_while_gradients_are_gathered(run: RunDirectory) -> None:
     assert set(batches) == {3, 6, 9, 12, 15, 18, 21}
 
 
+def test_the_step_before_a_validation_is_saved_when_batches_are_gathered_too(
+    run: RunDirectory,
+) -> None:
+    watch, *_ = fit(run, [4], accumulate=3)
+    assert watch.last_after_batches() == [0, 0, 0, 0, 0, 0, 0, 0, 3, 3, 3, 3]
+
+
 @pytest.fixture
 def group() -> Iterator[None]:
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)

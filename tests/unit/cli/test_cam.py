@@ -108,8 +108,8 @@ def test_models_without_a_class_in_common(run, images, tmp_path, capsys):
     command = ["cam", run, "images", f"--against={few}", "--out=out"]
     assert main(command) == 2
     assert capsys.readouterr().err == (
-        "error: two/few.ckpt: has no class 'kind 0' to show beside the first's; name a class that "
-        "both have (--target)\n"
+        "error: two/few.ckpt: has no class 'kind 0', which the first explains; it has 2 classes: "
+        "kind 1, x; name one that both have (--target)\n"
     )
     assert not os.path.exists("out")
     assert main([*command, "--target=kind 1"]) == 0
@@ -167,6 +167,8 @@ def test_names_are_safe(tmp_path):
     [
         ([], "res2net cam: the following arguments are required: --out"),
         (["--out=images/a.png"], "images/a.png: is no folder"),
+        (["--out=/sys/looks"], "/sys/looks: cannot be written ("),
+        (["--out=new/" + 300 * "a"], f"new/{300 * 'a'}: cannot be written (File name too long)"),
         (["--out=out", "--method=cam"], "res2net cam: argument --method: invalid"),
         (["--out=out", "--stage=x"], "res2net cam: argument --stage: invalid"),
         (["--out=out", "--against-weights=in1k"], "--against-weights: there is no second model"),
@@ -192,6 +194,13 @@ def test_bad_input_that_the_model_tells(run, images, arguments, message, capsys)
     assert main(["cam", run, "images", "--out=out", *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
     assert os.listdir() == ["images"]
+
+
+def test_the_second_model_s_weights_have_an_option_of_their_own(run, images, capsys):
+    assert main(["cam", run, "images", "--out=out", "--against=res2net20_cifar"]) == 2
+    assert "give weights as well (--against-weights), or" in capsys.readouterr().err
+    assert main(["cam", "res2net20_cifar", "images", "--out=out", f"--against={run}"]) == 2
+    assert "give weights as well (--weights), or" in capsys.readouterr().err
 
 
 def test_without_the_library(images, capsys, monkeypatch):

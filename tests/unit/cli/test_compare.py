@@ -13,6 +13,7 @@ from PIL import Image
 
 from metrics_rows import write_metrics
 from res2net.cli.main import main
+from schemas import fits
 
 Make = Callable[..., Path]
 
@@ -78,7 +79,7 @@ def test_json_has_fractions_and_the_same_settings(
     make("a")
     make("b", lr=0.2)
     assert main(["compare", "a", "b", "--json", "--out", "both.png"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = fits("compare", capsys.readouterr().out)
     assert found["runs"][0] == {
         "run": "a",
         "status": "completed",

@@ -1,6 +1,5 @@
 """`res2net convert`: there and back through every format, and what it refuses."""
 
-import json
 import pickle
 
 import pytest
@@ -11,6 +10,7 @@ from res2net.cli.main import main
 from res2net.weights.formats import from_ours
 from res2net.weights.read import read_weights
 from res2net.zoo import create_model
+from schemas import fits
 
 NAME = "res2net20_cifar"
 
@@ -65,7 +65,7 @@ def test_json(tmp_path, source, capsys):
     path = tmp_path / "a.safetensors"
     arguments = ["convert", str(source), str(path), "--to", "res2net", "--json"]
     assert main(arguments) == 0
-    assert json.loads(capsys.readouterr().out) == {
+    assert fits("convert", capsys.readouterr().out) == {
         "source": str(source),
         "destination": str(path),
         "model": NAME,

@@ -18,6 +18,7 @@ from res2net.cli.main import main
 from res2net.data.sources.opening import open_evaluation
 from res2net.errors import InputError
 from samples import encoded, photo
+from schemas import fits
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_json_is_one_object(damaged: Path, capfd: pytest.CaptureFixture[str]) ->
     assert main(["data", "check", str(damaged), "--json"]) == 1
     out, err = capfd.readouterr()
     assert err.count("\n") == 1 and "they are listed above" in err
-    found = json.loads(out)
+    found = fits("data_check", out)
     assert out.count("\n") == 1
     assert {os.path.basename(one["file"]) for one in found["broken"]} == BROKEN.keys()
     assert {os.path.basename(one["file"]) for one in found["odd"]} == ODD.keys()

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import tarfile
@@ -18,6 +17,7 @@ from res2net.cli.main import main
 from res2net.data import published
 from res2net.data.sources import cifar
 from samples import encoded, photo
+from schemas import fits
 
 IMAGES = {
     f"imagenette2-160/{split}/{wnid}/{wnid}_{number}.JPEG": encoded(photo(number), "JPEG")
@@ -106,7 +106,7 @@ def test_imagenette_is_downloaded_and_unpacked_once(
         path = Path(name.replace("imagenette2-160", "data/imagenette-160"))
         assert path.read_bytes() == content
     assert main([*NAME, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {
+    assert fits("data_download", capsys.readouterr().out) == {
         "name": "imagenette-160",
         "root": "data/imagenette-160",
         "source": "folder",

@@ -1,6 +1,5 @@
 """`res2net data shard`: its lines, its JSON, its refusals."""
 
-import json
 import os
 import re
 import signal
@@ -17,6 +16,7 @@ from res2net.cli.main import main
 from res2net.data.sources.opening import open_sources
 from runs import COMMAND
 from samples import encoded, photo
+from schemas import fits
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_json(folder, capsys):
     assert "pets/dog/b.jpg is empty; 0 of 1 shard finished" in captured.err
     command = ["data", "shard", "pets", "out", "--resize=24", "--on-corrupt=skip", "--json"]
     assert main(command) == 0
-    result = json.loads(capsys.readouterr().out)
+    result = fits("data_shard", capsys.readouterr().out)
     size = os.path.getsize("out/train-000000.tar")
     speed = result.pop("images_per_second")
     assert speed > 0

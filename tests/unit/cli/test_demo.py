@@ -24,6 +24,7 @@ def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert refusal(capsys, f"--port={port}").startswith(f"error: --port {port}: is in use")
+        assert "model 'nosuch'" in refusal(capsys, "nosuch", f"--port={port}")
 
 
 def test_a_model_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from res2net.cli.main import main
 from res2net.weights.read import read_weights
+from res2net.zoo import create_model
 from samples import NAMES, photo, save_network, small_network
 
 
@@ -38,11 +40,48 @@ def test_safetensors(run, capsys):
     assert main(["export", run, "--to=safetensors", "--out=a.safetensors"]) == 0
     assert capsys.readouterr().out == (
         "a.safetensors: res2net20_cifar, 10 classes, 0.4 MB, licence: not stated\n"
+        "read back: all tensors are bit for bit the network's; keys of this project\n"
     )
     weights = read_weights("a.safetensors")
     network = small_network()
     assert weights.model == "res2net20_cifar" and weights.class_names == tuple(NAMES)
     assert all(torch.equal(weights.state_dict[k], v) for k, v in network.state_dict().items())
+
+
+@pytest.mark.parametrize("form", ["safetensors", "folder"])
+def test_a_file_that_does_not_give_the_tensors_back(run, form, capsys, monkeypatch):
+    save = safetensors.torch.save
+
+    def other(tensors, metadata):
+        changed = dict(tensors)
+        key = next(key for key in tensors if key.endswith("fc.bias"))
+        changed[key] = -tensors[key]
+        return save(changed, metadata)
+
+    monkeypatch.setattr(safetensors.torch, "save", other)
+    assert main(["export", run, f"--to={form}", "--out=a.safetensors"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "error: the file differs from the network in head.fc.bias, read back; nothing was "
+        "written\n",
+    )
+    assert os.listdir() == []
+
+
+def test_a_folder_says_whose_keys_it_has(run, capsys):
+    torch.save(create_model("res2net50", num_classes=3).state_dict(), "bare.pth")
+    bare = ["res2net50", "--weights=bare.pth"]
+    assert main(["export", *bare, "--to=folder", "--out=theirs", "--image-size=64"]) == 0
+    out, err = capsys.readouterr()
+    assert 'keys of timm: timm.create_model("local-dir:theirs", pretrained=True)\n' in out
+    assert err.startswith("warning: bare.pth: does not say how its images were prepared")
+    # what was asked for stands in the file from now on
+    assert main(["export", "theirs", "--to=torch", "--out=a.pt2"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["export", run, "--to=folder", "--out=ours", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["same_tensors"] is True
+    assert main(["export", run, "--to=folder", "--out=again"]) == 0
+    assert "keys of this project, as timm has no res2net20_cifar\n" in capsys.readouterr().out
 
 
 def test_the_licence_goes_with_the_weights(run, capsys):
@@ -75,6 +114,7 @@ def test_json_on_images_of_one_s_own(run, capsys):
         "licence": "MIT",
         "images": 3,
         "same_top1": 1.0,
+        "same_tensors": None,
     }
 
 

@@ -12,6 +12,7 @@ import pytest
 from res2net import stopping
 from res2net.cli.main import SECONDS_BETWEEN_RANKS, VERBS, main
 from res2net.errors import InputError, Stopped, WorkError
+from res2net.files.atomic import atomic_write
 
 COMMAND = [sys.executable, "-m", "res2net"]
 VERB_HELPS = [[name, "--help"] for name in VERBS if find_spec(f"res2net.cli.{name}")]
@@ -189,6 +190,35 @@ def test_training_notes_signals_and_what_it_forks_does_not(verb, monkeypatch):
     # nothing is left behind
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_verbs_end_in_order_and_what_they_fork_at_once(number, monkeypatch, capsys, tmp_path):
+    seen = []
+
+    def work(arguments):
+        child = os.fork()
+        if not child:
+            os._exit(signal.getsignal(number) is not signal.SIG_DFL)
+        seen.append(os.waitpid(child, 0)[1])
+        with atomic_write(tmp_path / "made") as stream:
+            stream.write(b"half")
+            os.kill(os.getpid(), number)
+            stream.write(b"the other half")
+        return 0
+
+    module = SimpleNamespace(add_arguments=lambda parser: None, run=work)
+    monkeypatch.setitem(sys.modules, "res2net.cli.models", module)
+    assert main(["models"]) == 128 + number
+    assert seen == [0]
+    assert os.listdir(tmp_path) == []
+    assert capsys.readouterr() == ("", f"ended by {signal.Signals(number).name}\n")
+    assert signal.getsignal(number) is signal.SIG_DFL  # nothing is left behind
+    before = signal.signal(number, signal.SIG_IGN)  # as under nohup
+    try:
+        assert main(["models"]) == 0
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_bug_keeps_its_traceback(verb):

@@ -1,6 +1,5 @@
 """`res2net models`: the table, all about one variant, and the JSON of both."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from res2net.cli.main import main
 from res2net.models.variants import ALIASES, VARIANTS
 from res2net.weights.catalog import published_for
+from schemas import fits
 
 OFFICIAL = "res2net50_26w_4s-06e79181.pth"
 
@@ -28,7 +28,7 @@ def printed(capsys, *arguments) -> str:
 
 
 def as_json(capsys, *arguments):
-    return json.loads(printed(capsys, "--json", *arguments))
+    return fits("models", printed(capsys, "--json", *arguments))
 
 
 def test_every_variant_and_alias_has_a_row(capsys, cache):

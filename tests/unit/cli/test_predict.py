@@ -14,6 +14,7 @@ from PIL import Image
 from res2net.cli import images as cli_images
 from res2net.cli.main import main
 from res2net.inference.predictor import Predictor
+from res2net.preprocessing import Preprocessing
 from res2net.zoo import create_model
 
 NAMES = ["cat", "dog [brown]", "ünïcode, quoted"]
@@ -178,8 +179,78 @@ def test_json_without_any_image_that_can_be_read(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("given", "problems", "lost"),
+    [
+        (["one"], 0, "the image could not be read, see above"),
+        (["one", "two"], 0, "no image could be read, see above"),
+        (["one", "none"], 1, "some paths had no images and the image could not be read, see above"),
+        (
+            ["one", "images/a.png"],
+            0,
+            "1 of 2 images could not be read, see above; the classes of the other one were printed",
+        ),
+    ],
+)
+def test_what_is_missing(run, images, given, problems, lost, capsys):
+    Path("one").touch()
+    Path("two").touch()
+    assert main(["predict", run, *given]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == f"error: {lost}"
+    assert len([line for line in lines if "no such image" in line]) == problems
+
+
+def test_names_are_one_line_each(run, images, capsys):
+    strange = "images/new\nline \x1b[31m.png"
+    os.rename(images[0], strange)
+    Path("images/bad\nname.png").touch()
+    assert main(["predict", run, "images", "--sheet=a\nsheet.png"]) == 1
+    out, err = capsys.readouterr()
+    assert "images/new\\nline \\x1b[31m.png" in out and len(out.splitlines()) == 2 + 3
+    first, sheet, _ = err.splitlines()
+    assert first == "error: images/bad\\nname.png: is no image in a known format"
+    assert sheet == "written: a\\nsheet.png"
+
+
+@pytest.mark.parametrize("place", ["/sys/x.png", "/proc/x.png", 250 * "a" + ".png"])
+def test_a_sheet_that_cannot_be(run, images, place, capsys):
+    assert main(["predict", "no-such-model", "images", f"--sheet={place}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error: {place}: the ") and err.count("\n") == 1
+
+
+def test_a_sheet_that_fails_later(run, images, capsys, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("res2net.plots.tiles.draw_tiles", fail)
+    assert main(["predict", run, "images", "--sheet=s.png"]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2 + 3
+    assert err == (
+        "error: s.png: cannot be written (No space left on device); the classes were printed\n"
+    )
+
+
+def test_how_images_are_seen(run, images, capsys):
+    bare = torch.load(f"{run}/last.ckpt")["state_dict"]
+    torch.save(bare, "bare.pth")
+    asked = ["--image-size=16", "--crop-fraction=0.5", "--interpolation=bicubic", "--json"]
+    assert main(["predict", "bare.pth", "images", *asked]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("warning: bare.pth: does not say how its images were prepared; taken: ")
+    assert "short side 32, crop 16, bicubic" in err and err.count("\n") == 1
+    wanted = Preprocessing(16, 0.5, "bicubic")
+    expected = Predictor("bare.pth", preprocessing=wanted, device="cpu")(images)
+    close([each["score"] for each in json.loads(out)], expected)
+    assert main(["predict", run, "images"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["images", ""], "error: '': an empty path; name an image"),
         (["images", "images/none.png"], "error: images/none.png: no such image or folder"),
         (["images", "empty"], "error: empty: no images in this folder"),
         (

@@ -1,6 +1,7 @@
 """`res2net status`: what it prints of one run and of several, and what it refuses."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from metrics_rows import write_metrics
 from res2net.cli.main import main
 from res2net.files.lock import Lock
+from schemas import fits
 
 
 @pytest.fixture(autouse=True)
@@ -68,14 +70,18 @@ def test_several_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    lock = Lock(Path("one/lock"))
+    lock.acquire()
     assert main(["status", "one", "two", "--json"]) == 0
-    one, two = json.loads(capsys.readouterr().out)["runs"]
+    lock.release()
+    one, two = fits("status", capsys.readouterr().out)["runs"]
     assert (one["run"], one["state"], one["steps"], one["checkpoint"]) == (
         "one",
-        "killed",
+        "running",
         66,
         None,
     )
+    assert one["holder"]["pid"] == os.getpid()
     assert (two["run"], two["state"], two["step"], two["holder"]) == ("two", "completed", 66, None)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from res2net.cli.main import main
 from res2net.training.rehearsal import dry_run as rehearsal
+from schemas import fits
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def test_submitted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\n(($#)) || set -- quickstart run.name=x\n" in text
 
     assert main(["submit", *arguments, "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    result = fits("submit", capsys.readouterr().out)
     assert result["script"] == str(script)  # the same again
     assert (result["job"], result["log"], result["rehearsal"]) == ("42", str(log), None)
     assert main(["submit", *arguments, "--time", "1:00:00", "--json"]) == 0
@@ -80,7 +81,7 @@ def test_a_dry_run_writes_and_calls_nothing(
     assert "\n#SBATCH --gpus-per-node" not in shown
     assert shown.endswith("and call: sbatch --parsable checkpoints/slurm/quickstart.sbatch\n")
     assert main([*arguments, "--array", "0-4", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    result = fits("submit", capsys.readouterr().out)
     assert result["job"] is None
     assert "\n#SBATCH --array=0-4\n" in result["text"]
     assert result["log"] == f"{place}/checkpoints/slurm/quickstart-JOB_%a.out"

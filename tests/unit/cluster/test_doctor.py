@@ -15,6 +15,7 @@ from res2net.cluster.doctor.decoding import decode
 from res2net.cluster.doctor.devices import cuda, driver
 from res2net.cluster.doctor.resources import cores, disk, memory
 from res2net.cluster.doctor.slurm import slurm
+from schemas import fits
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def found(name: str) -> Check:
 
 def test_this_machine_passes_and_the_json_says_so(capsys, tmp_path):
     assert main(["doctor", "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    printed = fits("doctor", capsys.readouterr().out)
     assert list(printed) == ["checks"]
     checks = {check["name"]: check for check in printed["checks"]}
     assert len(checks) == len(printed["checks"])
@@ -88,7 +89,7 @@ def test_a_missing_package_fails_alone(monkeypatch, capsys):
 
     monkeypatch.setattr(metadata, "version", without)
     assert main(["doctor", "--json"]) == 1
-    checks = json.loads(capsys.readouterr().out)["checks"]
+    checks = fits("doctor", capsys.readouterr().out)["checks"]
     failed = only(check for check in checks if check["status"] == "fail")
     assert (failed["name"], failed["value"]) == ("torchmetrics", "not installed")
     assert failed["advice"].startswith("pip install 'torchmetrics>=")

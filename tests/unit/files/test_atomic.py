@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from res2net.errors import InputError
 from res2net.files import atomic
 from res2net.files.atomic import (
     atomic_write,
     atomic_write_json,
     atomic_write_text,
     link_or_copy,
+    new_file,
     remove_stale_temporaries,
+    try_folder,
 )
 
 
@@ -182,3 +185,33 @@ def test_a_missing_source_leaves_the_destination(tmp_path: Path) -> None:
         link_or_copy(tmp_path / "missing", tmp_path / "best.ckpt")
     assert names(tmp_path) == ["best.ckpt"]
     assert (tmp_path / "best.ckpt").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/sys/x.png", r"the folder '/sys' cannot be written \("),  # root may, the kernel does not
+        ("/proc/x.png", r"the folder '/proc' cannot be written \("),
+        (250 * "a" + ".png", "the name is too long"),
+        (300 * "a" + "/x.png", r"there is no folder"),
+        ("x.png", None),
+    ],
+)
+def test_where_a_new_file_can_be_made_is_tried(tmp_path: Path, path: str, message: str) -> None:
+    if message is None:
+        assert new_file(tmp_path / path, (".png",)) == tmp_path / path
+    else:
+        with pytest.raises(InputError, match=message):
+            new_file(tmp_path / path, (".png",))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["/sys/a/b", "/proc/a", "a/b/" + 300 * "c", "file/a", "a/b", "."])
+def test_where_a_folder_can_be_made_is_tried(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    if path in ("a/b", "."):
+        try_folder(tmp_path / path)
+    else:
+        with pytest.raises(InputError, match=r"cannot be written \(.*\); choose another folder"):
+            try_folder(tmp_path / path)
+    assert names(tmp_path) == ["file"]

@@ -1,5 +1,6 @@
 """Features through a real, small network, against the same by a plain forward pass."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -24,11 +25,12 @@ def extractor(run):
 def by_hand(network, images) -> np.ndarray:
     """Features (N, C) of one batch: what goes into the classifier's linear layer."""
     seen = []
-    hook = network.head.fc.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    # as it runs there: another memory format sums in another order
+    network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    network.head.fc.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     transform = PREPROCESSING.transform()
     with torch.no_grad():
         network(PREPROCESSING.normalise(torch.stack([transform(image) for image in images])))
-    hook.remove()
     return seen[0].numpy()
 
 

@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import os
+import socket
 import threading
 
 import numpy as np
@@ -31,6 +33,8 @@ def test_modes_become_rgb():
         ("grey array", grey, image.convert("L")),
         ("PNG", encoded(transparent), image),
         ("open file", io.BytesIO(encoded(image)), image),
+        ("bytearray", bytearray(encoded(image)), image),
+        ("memoryview", memoryview(encoded(image)), image),
         ("tensor", torch.tensor(np.asarray(image)).permute(2, 0, 1), image),
         ("grey tensor", torch.tensor(grey)[None], image.convert("L")),
     ]:
@@ -90,11 +94,38 @@ def test_an_open_file_can_be_read_again():
         (np.zeros((2, 8, 8, 3), np.uint8), "an array of uint8"),
         (np.full((8, 8), 70000, np.int32), "an array of int32"),
         (Image.fromarray(np.full((8, 8), 70000, np.int32)), "32 bits"),
+        (np.zeros((0, 8, 3), np.uint8), r"has no pixels \(8 x 0\)"),
+        (np.zeros((8, 0), np.uint8), r"has no pixels \(0 x 8\)"),
+        (torch.zeros(3, 8, 0, dtype=torch.uint8), r"has no pixels \(0 x 8\)"),
+        (Image.new("RGB", (0, 8)), r"has no pixels \(0 x 8\)"),
+        (
+            None,
+            "None is of type NoneType; expected a path, the bytes of a file, an open file, a PIL",
+        ),
+        (3.5, "3.5 is of type float; expected"),
+        ({"image": 1}, "{'image': 1} is of type dict; expected"),
+        (["a.png"], r"\['a.png'\] is of type list; expected"),
+        ("/dev/zero", "is no regular file"),
     ],
 )
 def test_unreadable_images_are_named(image, reason):
     with pytest.raises(InputError, match=f"^the third: .*{reason}"):
         read_image(image, source="the third")
+
+
+@pytest.mark.parametrize("images", [None, 3, 2.5, {"a.png": 1}])
+def test_what_is_no_image_and_no_list_of_them(images):
+    with pytest.raises(InputError, match=rf"images: {images} is of type .*; expected .*or a list"):
+        list(name_images(images))
+
+
+def test_nobody_waits_for_a_pipe_or_a_socket(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket.png"))
+        for name in ("pipe.png", "socket.png"):
+            with pytest.raises(InputError, match=rf"{name}: is no regular file"):
+                read_image(tmp_path / name, source=name)
 
 
 # --- Batches -------------------------------------------------------------------------------------

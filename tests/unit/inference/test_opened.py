@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from res2net import imagenet
 from res2net.errors import InputError, WorkError
 from res2net.inference.opened import OpenedModel
 from res2net.inference.predictor import Predictor
+from res2net.preprocessing import Preprocessing
+from res2net.weights.preprocessing import AssumedPreprocessing
 from res2net.zoo import create_model
 from samples import NAMES, PREPROCESSING, VARIANT, photo, save_network
 
@@ -37,7 +40,39 @@ def test_a_run_called_after_its_variant_is_found(network, tmp_path, monkeypatch)
     assert Predictor(VARIANT, weights=file, device="cpu").class_names == tuple(NAMES)
 
 
-def test_models_that_cannot_be(run):
+@pytest.mark.parametrize(
+    ("wanted", "taken"),
+    [
+        (None, Preprocessing()),
+        ({"image_size": 32}, Preprocessing(image_size=32)),
+        (PREPROCESSING, PREPROCESSING),
+    ],
+)
+def test_preprocessing_of_which_the_file_says_nothing(network, tmp_path, wanted, taken, recwarn):
+    file = save_network(network, tmp_path / "bare.pth", described=False)
+    for weights in (file, network.state_dict()):
+        predictor = Predictor(VARIANT, weights=weights, preprocessing=wanted, device="cpu")
+        assert predictor.preprocessing == taken
+        if wanted is not PREPROCESSING:
+            warning = recwarn.pop(AssumedPreprocessing)
+            assert f"short side {taken.resize_size}, crop {taken.image_size}, b" in str(warning)
+            assert warning.filename == __file__
+    assert not [each for each in recwarn if each.category is AssumedPreprocessing]
+
+
+@pytest.mark.filterwarnings("error::res2net.weights.preprocessing.AssumedPreprocessing")
+def test_preprocessing_that_is_known(run, network, tmp_path, monkeypatch):
+    predictor = Predictor(run, preprocessing={"crop_fraction": 0.5}, device="cpu")
+    assert predictor.preprocessing == replace(PREPROCESSING, crop_fraction=0.5)
+    for wrong in ({"size": 3}, 224):
+        with pytest.raises(InputError, match=r"preprocessing=.* expected a Preprocessing or some"):
+            Predictor(run, preprocessing=wrong)
+    monkeypatch.setattr("res2net.weights.preprocessing.identify", lambda source: "published")
+    file = save_network(network, tmp_path / "bare.pth", described=False)
+    assert Predictor(VARIANT, weights=file, device="cpu").preprocessing == Preprocessing()
+
+
+def test_models_that_cannot_be(run, tmp_path):
     with pytest.raises(InputError, match=r"'res2net50'.* without weights answers at random"):
         Predictor("res2net50")
     with pytest.raises(InputError, match=r"no such variant; the nearest: .*no run directory or"):
@@ -48,6 +83,17 @@ def test_models_that_cannot_be(run):
         Predictor(run, device="tpu")
     with pytest.raises(InputError, match="batch_size=0: at least 1"):
         Predictor(run, batch_size=0)
+    for value in (3, None, b"run", [run]):
+        with pytest.raises(InputError, match=r"model .*: is of type .*; expected a path, a name"):
+            Predictor(value)
+    with pytest.raises(InputError, match=r"weights 3: is of type int; expected a path"):
+        Predictor("res2net20_cifar", weights=3)
+    with pytest.raises(InputError, match=r"model 'res2net_digit': .*; the nearest: res2net_digits"):
+        Predictor("res2net_digit")
+    for name, opens in (("m.onnx", "onnxruntime.Infer"), ("m.pt2", "torch.export.load")):
+        (tmp_path / name).write_bytes(b"any")
+        with pytest.raises(InputError, match=rf"{name}': an exported file, which {opens}"):
+            Predictor(tmp_path / name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

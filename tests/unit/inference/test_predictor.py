@@ -133,6 +133,7 @@ def test_the_rest_goes_on_without_unreadable_images(predictor):
     assert [line.split(":")[0] for line in told] == ["image 2 of the list", "image 4 of the list"]
 
 
+@pytest.mark.filterwarnings("ignore::res2net.weights.preprocessing.AssumedPreprocessing")
 def test_a_variant_with_weights_of_which_nothing_else_is_known(network, tmp_path):
     file = save_network(network, tmp_path / "plain.pth", described=False)
     predictor = Predictor(VARIANT, weights=file, device="cpu")

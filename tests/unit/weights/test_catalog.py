@@ -131,6 +131,10 @@ def test_what_a_user_may_call_weights(server, publish, cache, tmp_path, monkeypa
     with pytest.raises(InputError, match="weights '': an empty name"):
         resolve("", "res2net50")
     assert resolve("runs/a.ckpt", "res2net50") == Path("runs/a.ckpt")
+    with pytest.raises(InputError, match=r"'bogus': no such file.*weights \(names: in1k, officia"):
+        resolve("bogus", "res2net50_14w_8s")
+    with pytest.raises(InputError, match=r"'bogus': .*\(names: none for resnet20_cifar\)"):
+        resolve("bogus", "resnet20_cifar")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in1k").touch()
     assert resolve("in1k", "res2net50") == Path("in1k")  # a file comes before a name
