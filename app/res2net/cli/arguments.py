@@ -29,6 +29,18 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = Fals
     parser.add_argument("--ema", action="store_true", help="take the averaged weights")
 
 
+def add_config_arguments(parser: argparse.ArgumentParser, *, such_as: str) -> None:
+    """CONFIG and its changes; `such_as` shows some."""
+    parser.add_argument("config", metavar="CONFIG", help="a YAML, or the name of a shipped recipe")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help=f"changes of the configuration, as {such_as}",
+    )
+
+
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",

@@ -8,7 +8,7 @@ import shlex
 import sys
 from typing import Any
 
-from res2net.cli.arguments import positive
+from res2net.cli.arguments import add_config_arguments, positive
 from res2net.cli.bench_tables import Column, measuring, print_table, spread, tell_if_busy
 from res2net.config.load import load_config
 from res2net.data.sources.scan import counted
@@ -21,14 +21,7 @@ _CALLED = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML, or the name of a shipped recipe")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="key=value",
-        help="changes of the configuration, as data.global_batch_size=64 or data.workers=4",
-    )
+    add_config_arguments(parser, such_as="data.global_batch_size=64 or data.workers=4")
     parser.add_argument(
         "--pairs", type=positive, default=7, metavar="N", help="turns of each, alternating (7)"
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from res2net.cli.arguments import positive
+from res2net.cli.arguments import add_config_arguments, positive
 from res2net.cluster.submit import (
     Allocation,
     batch_script,
@@ -29,14 +29,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML, or the name of a shipped recipe")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="key=value",
-        help="changes of the configuration, as of res2net train",
-    )
+    add_config_arguments(parser, such_as="of res2net train")
     what = parser.add_argument_group("what to ask SLURM for (default: as the cluster says)")
     what.add_argument("--nodes", type=positive, default=1, metavar="N", help="(1)")
     what.add_argument("--gpus", type=_count, default=1, metavar="N", help="per node; 0: CPUs (1)")

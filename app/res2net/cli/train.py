@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from res2net.cli.arguments import positive
+from res2net.cli.arguments import add_config_arguments, positive
 from res2net.config.load import load_config
 from res2net.config.schema import Config
 from res2net.errors import InputError
@@ -14,14 +14,7 @@ from res2net.files.runs import RunDirectory, is_rank_zero
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML, or the name of a shipped recipe")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="key=value",
-        help="changes of the configuration, as optim.lr=0.2 or run.resume=auto",
-    )
+    add_config_arguments(parser, such_as="optim.lr=0.2 or run.resume=auto")
     parser.add_argument(
         "--preview",
         metavar="PNG",
