@@ -33,14 +33,16 @@ class Extent:
     precision: str
     compile: Compile
     rounds: int
+    seconds: float
+    """Of a turn, at least."""
     steps: int
     photos: int
     """Generated JPEG files of 500 x 375 pixels; the loader reads them from shards with a short
     side of 256."""
 
 
-ON_GPU = Extent(256, 224, "bf16", "default", rounds=5, steps=30, photos=2048)
-ON_CPU = Extent(16, 224, "float32", "", rounds=5, steps=3, photos=128)
+ON_GPU = Extent(256, 224, "bf16", "default", rounds=5, seconds=1.0, steps=30, photos=2048)
+ON_CPU = Extent(16, 224, "float32", "", rounds=5, seconds=1.0, steps=3, photos=128)
 _TRAINER_PRECISION = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -64,7 +66,9 @@ def run_suite(
         )
         # compiling takes a minute a network: training alone, where it matters
         eager = replace(work, compile="")
-        compare = partial(compare_models, rounds=extent.rounds, seconds=1.0, progress=progress)
+        compare = partial(
+            compare_models, rounds=extent.rounds, seconds=extent.seconds, progress=progress
+        )
         models[variant] = {
             "forward": compare(eager, passes=["forward"]),
             "step": compare(work, passes=["step"]),

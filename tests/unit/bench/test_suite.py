@@ -3,14 +3,12 @@
 import json
 from dataclasses import replace
 
-import pytest
-
 from res2net.bench import suite
 from res2net.cli.main import main
 
 
 def test_everything_in_one_go(tmp_path, monkeypatch, capsys) -> None:
-    small = replace(suite.ON_CPU, steps=1, photos=8)
+    small = replace(suite.ON_CPU, seconds=0.0, steps=1, photos=8)
     monkeypatch.setattr(suite, "ON_CPU", small)
     out = tmp_path / "figures.json"
     arguments = ["bench", "suite", "res2net20_cifar", "--device", "cpu", "--out", str(out)]
@@ -20,7 +18,7 @@ def test_everything_in_one_go(tmp_path, monkeypatch, capsys) -> None:
         assert heading in shown
     figures = json.loads(out.read_text())
     profile = figures["profiles"]["ours"]
-    assert sum(kernel["share"] for kernel in profile) == pytest.approx(1, abs=0.2)
+    assert 0.5 < sum(kernel["share"] for kernel in profile) <= 1  # the costliest of many
     assert [kernel["ms"] for kernel in profile] == sorted(
         (kernel["ms"] for kernel in profile), reverse=True
     )

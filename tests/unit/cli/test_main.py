@@ -195,6 +195,7 @@ def test_training_notes_signals_and_what_it_forks_does_not(verb, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_verbs_end_in_order_and_what_they_fork_at_once(number, monkeypatch, capsys, tmp_path):
     seen = []
+    started_with = signal.signal(number, signal.SIG_DFL)  # by nohup it is ignored
 
     def work(arguments):
         child = os.fork()
@@ -219,6 +220,7 @@ def test_other_verbs_end_in_order_and_what_they_fork_at_once(number, monkeypatch
         assert main(["models"]) == 0
     finally:
         signal.signal(number, before)
+    signal.signal(number, started_with)
 
 
 def test_a_bug_keeps_its_traceback(verb):

@@ -19,9 +19,7 @@ from res2net.export.compare import agreement, generated
 from res2net.export.onnx import export_int8, export_onnx, split_images
 from res2net.export.source import Source
 from res2net.export.torch_export import FACTS, export_program
-from res2net.models.dla import DLA
 from res2net.models.head import Res2NetClassifier
-from res2net.models.res2net import Res2Net
 from res2net.preprocessing import Preprocessing
 from samples import NAMES, PREPROCESSING, photo
 
@@ -125,26 +123,11 @@ def test_torch_export(source, network, tmp_path, takes, fold):
     assert b"res2net/models" not in path.read_bytes()
 
 
-CIFAR_NEXT = {
-    "stage_depths": (2, 1),
-    "base_channels": 16,
-    "base_width": 24,
-    "cardinality": 6,
-    "stem": "cifar",
-    "full_width_first": True,
-}
-OF_ALL_PUBLISHED = FAMILIES | {
-    "cifar res2next": lambda: Res2Net(**CIFAR_NEXT),
-    "cifar se": lambda: Res2Net(**CIFAR_NEXT, se_reduction=16),
-    "dla next": lambda: DLA(stage_depths=(1, 2, 1), base_channels=16, base_width=16, cardinality=4),
-}
-
-
-@pytest.mark.parametrize("family", OF_ALL_PUBLISHED)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_family(source, family, tmp_path):
     """Of small networks; `integration/test_export.py` has the published ones."""
     torch.manual_seed(0)
-    network = Res2NetClassifier(OF_ALL_PUBLISHED[family](), 10, variant=family).train()
+    network = Res2NetClassifier(FAMILIES[family](), 10, variant=family).train()
     preprocessing = Preprocessing(image_size=65)  # odd: every average meets a border
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
