@@ -18,7 +18,7 @@ test-cluster: $(VENV)/.dev  ## the tests on a real SLURM cluster on this machine
 test-gpu: $(VENV)/.dev  ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
 
-bench-gpu: $(VENV)/.quickstart  ## the figures of BENCHMARKS.md: no network, under eight minutes
+bench-gpu: $(VENV)/.quickstart  ## the figures of BENCHMARKS.md of a GPU: no network, no data
 	$(BIN)/res2net bench suite res2net50_26w_4s --device cuda --out bench-gpu.json
 
 soak: $(VENV)/.dev  ## the long forms of tests; RES2NET_IMAGENET_SAMPLE: a folder of ImageNet's JPEG

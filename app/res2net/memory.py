@@ -16,10 +16,10 @@ def keep_freed_memory(keep: bool = True) -> None:
     """Let malloc keep freed memory for the next tensor, rather than return it to the system.
 
     glibc returns every block above 32 MB as soon as it is freed, and the system clears each of its
-    pages anew for the next one: of a training step on the CPU with images of 224 pixels that is a
-    fifth of the time. The process does not get smaller any more; its peak was 3.26 GB instead of
-    3.00 in steps of res2net50_26w_4s with 16 images. Where there is no glibc nothing happens.
-    False: as glibc has it by default.
+    pages anew for the next one: of a training step on the CPU with images of 224 pixels that took
+    a tenth to a fifth of the time (BENCHMARKS.md). The process does not get smaller any more; its
+    peak was 3.26 GB instead of 3.00 in steps of res2net50_26w_4s with 16 images. Where there is no
+    glibc nothing happens. False: as glibc has it by default.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
