@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
+from collections.abc import Mapping
 from typing import Any
 
 from res2net.cli.arguments import add_config_arguments, positive
-from res2net.cli.bench_tables import Column, measuring, print_table, spread, tell_if_busy
+from res2net.cli.bench_tables import (
+    Column,
+    add_form_arguments,
+    measuring,
+    print_result,
+    print_table,
+    spread,
+    tell_if_busy,
+)
 from res2net.config.load import load_config
 from res2net.data.sources.scan import counted
 
@@ -34,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="what torchvision reads instead of data.root: the files that shards were made of",
     )
-    parser.add_argument("--json", action="store_true", help="print every turn as JSON")
+    add_form_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,14 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
             original=arguments.original,
             progress=advance,
         )
-    if arguments.json:
-        print(json.dumps({"command": shlex.join(["res2net", *sys.argv[1:]]), **result}))
-    else:
-        _print(result)
+    print_result(arguments, result, _print)
     return 0
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: Mapping[str, Any], *, markdown: bool) -> None:
     work, machine = result["work"], result["machine"]
     columns: list[Column] = [
         ("images/s", lambda row: f"{row['images_per_second']:,.0f}"),
@@ -72,7 +75,7 @@ def _print(result: dict[str, Any]) -> None:
         _CALLED[name]: summary | {"ratio": result["ratios"].get(f"loader/{name}")}
         for name, summary in contenders.items()
     }
-    print_table("", columns, rows, markdown=False)
+    print_table("", columns, rows, markdown=markdown)
     turns = len(contenders["loader"]["turns"])
     print(
         f"{counted(work['files'], work['source'] + ' image')} at {work['image_size']} px, "

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
 from typing import Any
 
 from res2net.cli.arguments import add_device_argument, positive
-from res2net.cli.bench_tables import Column, measuring, print_table, spread, tell_if_busy
+from res2net.cli.bench_tables import (
+    Column,
+    add_form_arguments,
+    measuring,
+    print_result,
+    print_table,
+    spread,
+    tell_if_busy,
+)
 
 _PASSES = ("forward", "backward", "step")
 
@@ -45,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=positive, default=2, metavar="N", help="of a turn at least (2)"
     )
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print every turn as JSON")
-    output.add_argument("--markdown", action="store_true", help="print tables for a page")
+    add_form_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,11 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             seconds=arguments.seconds,
             progress=advance,
         )
-    result = {"command": shlex.join(["res2net", *sys.argv[1:]]), **result}
-    if arguments.json:
-        print(json.dumps(result))
-    else:
-        print_passes(result, markdown=arguments.markdown)
+    print_result(arguments, result, print_passes)
     return 0
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from res2net.cli.arguments import add_device_argument, positive
 from res2net.cli.bench_model import print_passes
-from res2net.cli.bench_tables import Column, measuring, print_table
+from res2net.cli.bench_tables import Column, measuring, print_table, with_command
 from res2net.cli.bench_train import print_loops
 from res2net.files.atomic import atomic_write_json, new_file
 
@@ -53,11 +51,19 @@ def run(arguments: argparse.Namespace) -> int:
         result = run_suite(
             arguments.models or VARIANTS, device=device, extent=extent, progress=advance
         )
-    result = {"command": shlex.join(["res2net", *sys.argv[1:]]), **result}
-    atomic_write_json(out, result)
+    atomic_write_json(out, _whole(result))
     _print(result)
     print(f"{out}: every turn")
     return 0
+
+
+def _whole(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Each part as its own verb prints it, so that it can be cut out."""
+    models = {
+        variant: {which: with_command(passes) for which, passes in measured.items()}
+        for variant, measured in result["models"].items()
+    }
+    return with_command({**result, "models": models, "loops": with_command(result["loops"])})
 
 
 def _print(result: Mapping[str, Any]) -> None:

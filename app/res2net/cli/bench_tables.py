@@ -1,7 +1,10 @@
-"""What the verbs of `res2net bench` show: a bar while they measure, and a table."""
+"""What the verbs of `res2net bench` show: a bar while they measure, then a table or JSON."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +39,27 @@ def measuring(total: int | None = None) -> Iterator[Callable[[], None]]:
             bar.update(task, advance=1, refresh=True)
 
         yield advance
+
+
+def add_form_arguments(parser: argparse.ArgumentParser) -> None:
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print every turn as JSON")
+    form.add_argument("--markdown", action="store_true", help="print tables for a page")
+
+
+def print_result(
+    arguments: argparse.Namespace, result: Mapping[str, Any], print_tables: Callable[..., None]
+) -> None:
+    """As `add_form_arguments` let choose."""
+    if arguments.json:
+        print(json.dumps(with_command(result)))
+    else:
+        print_tables(result, markdown=arguments.markdown)
+
+
+def with_command(result: Mapping[str, Any]) -> dict[str, Any]:
+    """And what was called for it."""
+    return {"command": shlex.join(["res2net", *sys.argv[1:]]), **result}
 
 
 def print_table(

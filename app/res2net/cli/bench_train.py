@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
 from typing import Any
 
 from res2net.cli.arguments import add_config_arguments, positive
-from res2net.cli.bench_tables import Column, measuring, print_table, spread
+from res2net.cli.bench_tables import (
+    Column,
+    add_form_arguments,
+    measuring,
+    print_result,
+    print_table,
+    spread,
+)
 from res2net.config.load import load_config
 
 _CALLED = {
@@ -27,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=positive, default=10, metavar="N", help="timed steps of a block (10)"
     )
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print every block as JSON")
-    output.add_argument("--markdown", action="store_true", help="print a table for a page")
+    add_form_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,11 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         result = compare_loops(
             config, rounds=arguments.rounds, steps=arguments.steps, progress=advance
         )
-    result = {"command": shlex.join(["res2net", *sys.argv[1:]]), **result}
-    if arguments.json:
-        print(json.dumps(result))
-    else:
-        print_loops(result, markdown=arguments.markdown)
+    print_result(arguments, result, print_loops)
     return 0
 
 

@@ -1,10 +1,10 @@
 """`bench suite` from one end to the other, on next to nothing."""
 
-import json
 from dataclasses import replace
 
 from res2net.bench import suite
 from res2net.cli.main import main
+from schemas import fits
 
 
 def test_everything_in_one_go(tmp_path, monkeypatch, capsys) -> None:
@@ -16,7 +16,7 @@ def test_everything_in_one_go(tmp_path, monkeypatch, capsys) -> None:
     shown = capsys.readouterr().out
     for heading in ("| forward |", "| step |", "| training step, ours |", "| bare loop |"):
         assert heading in shown
-    figures = json.loads(out.read_text())
+    figures = fits("bench_suite", out.read_text())
     profile = figures["profiles"]["ours"]
     assert 0.5 < sum(kernel["share"] for kernel in profile) <= 1  # the costliest of many
     assert [kernel["ms"] for kernel in profile] == sorted(

@@ -26,11 +26,12 @@ REHEARSALS = ("train_dry_run", "train_find_lr", "train_plot_schedule", "train_pr
 
 
 def verbs_with_json() -> Iterator[str]:
-    """Their files in cli/, as `data_check`."""
+    """Their files in cli/, as `data_check`; one writes it to a file."""
     for verb in VERBS:
         for inner in getattr(import_module(f"res2net.cli.{verb}"), "VERBS", [""]):
             file = "_".join(filter(None, (verb, inner)))
-            if "--json" in parser_of(file).format_usage():
+            usage = parser_of(file).format_usage()
+            if "--json" in usage or "--out JSON" in usage:
                 yield file
 
 
