@@ -6,6 +6,8 @@ A line of a kind that is not known here fails, for somebody has to say what beco
 
 import re
 import shlex
+import signal
+import subprocess
 import tomllib
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,6 +19,7 @@ import pytest
 from res2net.cli import main as cli
 from res2net.config.load import load_config
 from res2net.errors import InputError
+from runs import COMMAND
 from samples import NAMES, VARIANT, photo
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # what a training draws is looked at elsewhere
@@ -25,6 +28,7 @@ HOME = Path(__file__).parents[2]
 README = (HOME / "README.md").read_text()
 FENCED = r"^```(\w*)\n(.*?)^```$"
 BLOCKS = re.findall(FENCED, README, re.M | re.S)
+(TRANSCRIPT,) = (text for language, text in BLOCKS if language == "console")
 COMMANDS = ("bash", "sh", "console")
 """Languages of blocks that hold commands; of `console` the lines that begin with `$ `."""
 
@@ -235,7 +239,9 @@ def test_commands_do_what_they_say(
     monkeypatch.chdir(place)
     # `make quickstart`, in one epoch
     assert cli.main(["train", "quickstart", *QUICK]) == 0
-    for number, words in enumerate(words for words in VERBS if is_run(words)):
+    transcript = lines("console", TRANSCRIPT)
+    run = [words for words in VERBS if is_run(words) and words not in transcript]
+    for number, words in enumerate(run):
         capsys.readouterr()
         code = cli.main(quick(words, number))
         told = capsys.readouterr()
@@ -250,3 +256,52 @@ def test_commands_do_what_they_say(
     assert len(texts) == len(python) - 1 > 0
     for text in texts:
         exec(compile(text, "README.md", "exec"), {"__name__": "readme"})
+
+
+def shape(line: str) -> str:
+    """A line without its figures; of an epoch's or of mistakes, what stands in each."""
+    told = line.partition("  lr ")[0]
+    without = re.sub(r"\d[\d.,]*(e-\d+)?", "0", told)
+    return without.replace("; 0 taken for 0 (0 of 0)", "")
+
+
+def test_the_transcript_is_what_is_printed(
+    place: Path,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(place)
+    for part in TRANSCRIPT.removeprefix("$ ").split("\n$ "):
+        line, *shown = part.splitlines()
+        words = shlex.split(line)
+        arguments = quick(words, 0)
+        if words[1] == "train":
+            arguments.append("trainer.max_epochs=2")
+        if "^C" in shown:
+            printed = interrupted(arguments, environment)
+        else:
+            assert cli.main(arguments) == 0
+            told = capfd.readouterr()
+            printed = [*told.out.splitlines(), *told.err.splitlines()]
+        wanted = {shape(each) for each in shown} - {"^C", "..."}
+        assert len(wanted) > 1 and wanted <= {*map(shape, printed)}, printed
+
+
+def interrupted(arguments: Sequence[str], environment: dict[str, str]) -> list[str]:
+    """Lines of a training that gets a Ctrl-C after its first epoch."""
+    process = subprocess.Popen(
+        [COMMAND, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    printed = []
+    for told in process.stdout:
+        printed.append(told.rstrip())
+        if told.startswith("epoch 1/"):
+            process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 75, printed
+    return printed
