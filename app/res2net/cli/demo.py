@@ -4,7 +4,13 @@ import argparse
 import os
 from collections.abc import Collection
 
-from res2net.cli.arguments import add_device_argument, add_model_arguments, short_name
+from res2net.cli.arguments import (
+    add_device_argument,
+    add_model_arguments,
+    add_preprocessing_arguments,
+    asked_preprocessing,
+    short_name,
+)
 from res2net.cli.telling import plain_warnings, say
 from res2net.errors import InputError
 from res2net.models.variants import find_variant
@@ -25,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=_port, default=PORT, metavar="N", help=f"0: a free one ({PORT})"
     )
+    add_preprocessing_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
                     checkpoint=arguments.checkpoint,
                     device=arguments.device,
                     ema=arguments.ema,
+                    preprocessing=asked_preprocessing(arguments),
                 )
         url, private = address_of(listening)
 

@@ -16,6 +16,7 @@ from res2net.cli.arguments import (
 )
 from res2net.cli.images import find_images
 from res2net.cli.telling import plain_warnings, say, shown
+from res2net.data.sources.scan import counted
 from res2net.errors import InputError
 from res2net.files.atomic import new_file
 
@@ -29,6 +30,8 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors", "fo
 
 CALIBRATE_ON = 500
 """Images that set the ranges of int8, at most; as many others are compared on."""
+_FEW = 100
+"""With fewer the user is told."""
 
 _WEIGHTS = ("safetensors", "folder")
 
@@ -172,6 +175,8 @@ def _export(
     if not arguments.int8:
         return export_onnx(source, arguments.out, takes=takes, check=check)
     ranges, others = split_images(for_ranges, most=CALIBRATE_ON)
+    if len(ranges) < _FEW:
+        say(f"{counted(len(ranges), 'image')} of --calibrate set the ranges: hundreds are better")
     return export_int8(
         source,
         arguments.out,

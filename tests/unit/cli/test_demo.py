@@ -6,6 +6,8 @@ import pytest
 
 from res2net.cli.demo import _name
 from res2net.cli.main import main
+from res2net.demo import server
+from res2net.inference.cam import Explainer
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -30,6 +32,14 @@ def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_model_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nosuch" in refusal(capsys, "res2net_digits", "nosuch", "--port=0")
     assert "--weights" in refusal(capsys, "res2net50_26w_4s", "--port=0")
+
+
+def test_images_are_seen_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Explainer] = []
+    monkeypatch.setattr(server, "serve", lambda models, *_: served.extend(models.values()))
+    assert main(["demo", "--port=0", "--image-size=24", "--crop-fraction=0.75"]) == 0
+    (shown,) = served
+    assert (shown.preprocessing.image_size, shown.preprocessing.resize_size) == (24, 32)
 
 
 def test_names_are_short_and_differ() -> None:

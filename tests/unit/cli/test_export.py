@@ -124,7 +124,9 @@ def test_int8(run, capsys):
         photo(seed).save(f"images/{seed}.png")
     command = ["export", run, "--to=onnx", "--out=a.onnx", "--int8", "--calibrate=images"]
     assert main(command) == 0
-    lines = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    assert err == "10 images of --calibrate set the ranges: hundreds are better\n"
+    lines = out.splitlines()
     assert lines[1].startswith("compared with PyTorch on 10 images of images: the same top-1 on ")
     assert sorted(os.listdir()) == ["a.onnx", "images"]
 
