@@ -24,6 +24,7 @@ from res2net.models.head import Res2NetClassifier
 from res2net.preprocessing import Preprocessing
 from res2net.weights.catalog import CATALOG
 from res2net.weights.formats import from_ours
+from res2net.weights.read import read_weights
 from res2net.zoo import create_model
 
 Answer = Callable[..., dict | list]
@@ -162,6 +163,8 @@ def check_all_files_agree(
         converted = f"{published.source}.safetensors"
         said = answer("convert", str(cached), converted, "--to", "res2net")
         assert (said["model"], said["from"]) == (variant, published.format)
+        kept = read_weights(converted)  # what is known of the published file is now said
+        assert (kept.preprocessing, kept.licence) == (Preprocessing(), published.licence)
         figures.append(answer("test", converted, "--data", str(images), "--batch-size", "10"))
         (folder / published.file).unlink()  # the cache serves from now on
     # not in the 64 of a training's evaluation, to which a batch would be filled up

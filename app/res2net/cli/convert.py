@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from res2net.errors import InputError
@@ -33,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Raises InputError: SRC cannot be read or is of no variant, DST exists, or they do not fit."""
     from res2net.files.atomic import new_file
+    from res2net.preprocessing import Preprocessing
+    from res2net.weights.catalog import identify
     from res2net.weights.formats import from_ours
     from res2net.weights.infer import count_parameters, image_channels
     from res2net.weights.read import read_weights
@@ -40,6 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     target = new_file(arguments.dst, SUFFIXES)
     weights = read_weights(arguments.src, ema=arguments.ema, backbone_only=True)
+    if (published := identify(weights.source)) is not None:
+        # what is known of this file by its hash, the one that is written has to say itself
+        weights = replace(
+            weights,
+            licence=published.licence,
+            preprocessing=weights.preprocessing or Preprocessing(),
+        )
     variant = _variant(weights, arguments.model)
     _check_meaning(variant, arguments.to)
     ours = _complete(weights, variant)
