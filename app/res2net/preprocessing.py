@@ -1,8 +1,8 @@
 """What is done to an image before a network sees it: one description, stored in every checkpoint.
 
-`data/dali.py` builds it of DALI operators, `Preprocessing.transform` of torchvision's; the two
-agree within one grey level, bicubic within two or three. At the rim of an image that is not cropped
-it is more: beyond it Pillow has nothing, DALI repeats the last pixel.
+`data/dali/graph.py` builds it of DALI operators, `Preprocessing.transform` of torchvision's; on a
+CPU the two agree within one grey level, bicubic within two or three. At the rim of an image that is
+not cropped it is more: beyond it Pillow has nothing, DALI repeats the last pixel.
 """
 
 from __future__ import annotations

@@ -86,6 +86,44 @@ def test_other_files_that_are_no_images_are_named_too(
     capfd.readouterr()
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_disk_that_is_away_costs_no_image(
+    tmp_path: Path, skip: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        (tmp_path / "images" / str(number)).mkdir(parents=True)
+        image(40, 50, number).save(tmp_path / "images" / str(number) / "a.png")
+    source = open_folder(str(tmp_path / "images"))
+    stream = Stream(source, EvalOrder(4, 2), preprocessing=Preprocessing(32), skip=skip)
+    (tmp_path / "images").rename(tmp_path / "away")
+    with pytest.raises(WorkError, match=r"0/a\.png cannot be read \(No such file or directory\)"):
+        next(stream)
+    assert not stream.bad
+    capfd.readouterr()
+
+
+def test_a_disk_that_was_away_for_a_moment_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        image(40, 50, number).save(tmp_path / str(number) / "a.png")
+    stream = Stream(open_folder(str(tmp_path)), EvalOrder(2, 2), preprocessing=Preprocessing(32))
+    one, away = tmp_path / "1/a.png", tmp_path / "away"
+    one.rename(away)
+    look = stream._undecodable
+
+    def back_by_then(position: int) -> dict[int, str]:
+        if away.exists():
+            away.rename(one)
+        return look(position)
+
+    monkeypatch.setattr(stream, "_undecodable", back_by_then)
+    with pytest.raises(WorkError, match=rf"{one}; it can be read now: was a disk or a network"):
+        next(stream)
+    capfd.readouterr()
+
+
 # Leaving them out
 
 COUNT = 20

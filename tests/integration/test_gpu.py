@@ -49,9 +49,9 @@ def test_the_gpu_decodes_as_the_cpu_does(tmp_path: Path) -> None:
         return torch.cat(batches)[: len(source)].int()
 
     off = (crops(None) - crops(0 if DEVICE == "cuda" else None)).abs()
-    # nvJPEG smooths chroma otherwise than libjpeg (peers' measurements: a mean of about 1)
-    assert off.float().mean() <= 2
-    assert np.percentile(off.numpy(), 99) <= 12
+    # without `jpeg_fancy_upsampling` a mean of 0.3 and a 99th percentile of 2, by emulation
+    assert off.float().mean() <= 0.2
+    assert np.percentile(off.numpy(), 99) <= 1
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])

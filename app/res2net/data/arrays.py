@@ -37,7 +37,7 @@ class ArrayStream:
         self.position = position
         self.bad: dict[int, str] = {}  # pixels are always good
         everything = np.arange(len(source))
-        # (count, H, W, 3): 150 MB for CIFAR, which is there already on the CPU
+        # (count, H, W, 3): 150 MB for CIFAR
         self.images = torch.from_numpy(np.asarray(source.read(everything))).to(device)
         self.labels = torch.from_numpy(source.labels)
 
@@ -56,7 +56,7 @@ class ArrayStream:
         indices = torch.from_numpy(self.order.batch(self.position).copy())
         padding = indices == PADDING
         labels = self.labels[indices].masked_fill_(padding, PADDING)
-        images = self.images[indices.clamp(min=0).to(self.images.device)]
+        images = self.images[self._moved(indices.clamp(min=0))]
         if self.augmentation is not None:
             images = self._augment(images, self.augmentation)
         self.position += 1
@@ -70,12 +70,16 @@ class ArrayStream:
         if augmentation.crop == "pad":
             pad = augmentation.pad
             offsets = torch.from_numpy((numbers[:, :2] * (2 * pad + 1)).astype(np.int64))
-            down, right = offsets.T.to(images.device)
+            down, right = self._moved(offsets.T)
             padded = F.pad(images, (0, 0, pad, pad, pad, pad))
             windows = padded.unfold(1, size, 1).unfold(2, size, 1).permute(0, 1, 2, 4, 5, 3)
             images = windows[torch.arange(count, device=images.device), down, right]
-        flipped = torch.from_numpy(numbers[:, 2] < augmentation.flip).to(images.device)
+        flipped = self._moved(torch.from_numpy(numbers[:, 2] < augmentation.flip))
         return torch.where(flipped[:, None, None, None], images.flip(2), images)
+
+    def _moved(self, numbers: torch.Tensor) -> torch.Tensor:
+        """To where the images are; waiting for a copy would hold up a GPU in every step."""
+        return numbers.to(self.images.device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands."""

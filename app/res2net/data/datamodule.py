@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -246,7 +247,7 @@ class ImageDataModule(L.LightningDataModule):
         return {
             "steps": steps,
             "stream": self.train_stream.state_dict(),
-            "fingerprint": self._fingerprint(),
+            "fingerprint": self._fingerprint,
         }
 
     def load_resume_state(self, states: Sequence[dict[str, Any]], rank: int | None) -> None:
@@ -258,7 +259,7 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             InputError: the training images are others than when the state was stored.
         """
-        if states[0]["fingerprint"] != self._fingerprint():
+        if states[0]["fingerprint"] != self._fingerprint:
             assert self.train is not None
             raise InputError(
                 f"the training images have changed since the run began (now {len(self.train)}): "
@@ -272,6 +273,7 @@ class ImageDataModule(L.LightningDataModule):
         else:
             self._stored = states[rank]["stream"]
 
+    @cached_property
     def _fingerprint(self) -> str:
         """Of the number of training images and the class of each."""
         assert self.train is not None

@@ -6,7 +6,6 @@ same epoch: optimizer step t of an epoch takes the samples t*G .. (t+1)*G-1 of t
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -31,7 +30,6 @@ class Order(Protocol):
     def batch(self, position: int) -> np.ndarray: ...
 
 
-@lru_cache(maxsize=2)
 def permutation(count: int, *, seed: int, epoch: int, stream: int = 0) -> np.ndarray:
     """The order of one epoch: int64 (count,), each of 0..count-1 once, read-only.
 
@@ -106,7 +104,9 @@ class TrainOrder:
             order = _balanced(self.labels, seed=self.seed, epoch=epoch)[order]
         if self.repeats > 1:
             order = np.repeat(order[: -(-self.count // self.repeats)], self.repeats)[: self.count]
-        steps = np.resize(order, (self.steps, self.global_batch_size))
+        size = self.steps * self.global_batch_size
+        order = order[:size] if size <= len(order) else np.resize(order, size)
+        steps = order.reshape(self.steps, self.global_batch_size)
         if self.repeats > 1:
             # first copies of a step first: ranks are cut from consecutive samples
             copy = np.arange(steps.size).reshape(steps.shape) % self.repeats

@@ -61,6 +61,7 @@ def stream_files(
         threads=len(os.sched_getaffinity(0)),
         device_id=(device.index or 0) if device.type == "cuda" else None,
         skip=True,
+        skip_unreadable=True,
         bad=for_pillow,
     )
     for position in range(order.batches):

@@ -322,6 +322,27 @@ def test_nothing_but_corrupt_images(tmp_path: Path) -> None:
     assert not (tmp_path / "shards").exists()
 
 
+def test_another_process_has_finished_meanwhile(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, alone = tmp_path / "shards", writer._alone
+    options = {"shard_bytes": 10_000}
+
+    @contextmanager
+    def late(directory: Path) -> Iterator[None]:
+        monkeypatch.setattr(writer, "_alone", alone)
+        write_shards(str(folder), str(done), **options)  # type: ignore[arg-type]
+        (directory / UNFINISHED).mkdir()  # as one that was about to write
+        with alone(directory):
+            yield
+
+    monkeypatch.setattr(writer, "_alone", late)
+    assert write_shards(str(folder), str(done), **options).images_now == 0  # type: ignore[arg-type]
+    assert not (done / UNFINISHED).exists()
+    write_shards(str(folder), str(tmp_path / "once"), **options)  # type: ignore[arg-type]
+    assert files_of(done) == files_of(tmp_path / "once")
+
+
 def test_an_image_that_cannot_be_read_is_never_skipped(folder: Path, tmp_path: Path) -> None:
     images = writer.open_inputs(str(folder))["train"]
     (folder / "train/a/0.jpg").unlink()

@@ -104,6 +104,19 @@ def until(holds: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
+def test_shards_that_are_links_to_other_names(root: Path, place: Path, tmp_path: Path) -> None:
+    """As caches by content have them."""
+    for number, shard in enumerate(sorted(root.glob("*.tar"))):
+        shard.rename(tmp_path / f"blob-{number}")
+        shard.symlink_to(tmp_path / f"blob-{number}")
+    originals = open_shards(str(root))
+    staged, sources = plan_staging(str(place), *originals)
+    staged.copy()
+    assert tars(staged.folder) == tars(root)
+    assert not any(path.is_symlink() for path in staged.folder.iterdir())
+    assert [*map(images, sources)] == [*map(images, originals)]
+
+
 def test_the_same_images_labels_and_names_are_read_from_the_copies(root: Path, place: Path) -> None:
     originals = open_shards(str(root))
     expected = [(images(s), names(s), s.labels.tolist()) for s in originals]

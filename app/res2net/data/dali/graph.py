@@ -112,8 +112,13 @@ def build_pipeline(
         )
 
 
-# PIL loaders do not rotate by EXIF either: no training set or published figure expects it
-DECODE: dict[str, Any] = {"output_type": types.RGB, "adjust_orientation": False}
+DECODE: dict[str, Any] = {
+    "output_type": types.RGB,
+    # PIL loaders do not rotate by EXIF either: no training set or published figure expects it
+    "adjust_orientation": False,
+    # a GPU would repeat chroma where libjpeg interpolates it: up to 17 grey levels
+    "jpeg_fancy_upsampling": True,
+}
 
 
 def _window(augmentation: Augmentation | None) -> dict[str, Any]:
@@ -167,7 +172,8 @@ def _jitter(images: Any, strength: float, hue: float) -> Any:
 
 
 def _resize_and_crop(images: Any, preprocessing: Preprocessing) -> Any:
-    """Torchvision's Resize and CenterCrop on PIL images, within one grey level (bicubic: 3).
+    """Torchvision's Resize and CenterCrop on PIL images, on a CPU within one grey level
+    (bicubic: 3).
 
     The long side is truncated as there (DALI rounds it), and the crop's start is rounded half to
     even. Of an image longer than `LONG` only what the crop shows is resized.

@@ -37,7 +37,7 @@ class Stream:
             part of the state, so that a resumed stream goes on with the same samples.
 
     Raises:
-        WorkError: a file cannot be decoded and `skip` is False; it is named.
+        WorkError: a file cannot be decoded and `skip` is False, or it cannot be read; it is named.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Stream:
         start: int = 0,
         state: dict[str, Any] | None = None,
         skip: bool = False,
+        skip_unreadable: bool = False,
         bad: dict[int, str] | None = None,
         max_pixels: int = MAX_PIXELS,
         on_bad: Callable[[str, str], None] = lambda name, why: None,
@@ -60,12 +61,17 @@ class Stream:
     ) -> None:
         """`start` is the first batch's position; `state`, of `state_dict`, takes its place.
 
+        `skip` leaves out what is no good image. A disk or network that is away says nothing of an
+        image, and skipping would lose it for the rest of a run: `skip_unreadable` (with `skip`) is
+        for lists of files that people name.
+
         `on_bad` is told the name and the reason of each sample that is skipped; `skip_hint` is how
         the user asks for `skip`.
         """
         self.source = source
         self.order = order
         self.skip = skip
+        self.skip_unreadable = skip_unreadable
         self.max_pixels = max_pixels
         self.on_bad = on_bad
         self.skip_hint = skip_hint
@@ -111,7 +117,7 @@ class Stream:
                 ahead = range(self.position, self.position + PREFETCH + 2)
                 bad = next(filter(None, map(self._undecodable, ahead)), {})
                 if not bad:
-                    raise
+                    raise self._unexplained(error) from error
                 self._put_aside(bad, error)
                 continue
             if not bad:
@@ -188,10 +194,30 @@ class Stream:
         decoder = Decoder()
         found = {}
         for index in dict.fromkeys(self.indices(position).tolist()):
-            why = why_not(self.source, index, decoder, max_pixels=self.max_pixels)
+            why: str | None
+            try:
+                file = file_of(self.source, index)
+            except OSError as error:
+                why = f"cannot be read ({error.strerror or error})"
+                if not self.skip_unreadable:
+                    self._failure = WorkError(
+                        f"{self.source.name(index)} {why}: mend that; images are left out only if "
+                        "they are damaged themselves"
+                    )
+                    raise self._failure from error
+            else:
+                why = decoder.why_not(file, max_pixels=self.max_pixels)
             if why is not None:
                 found[index] = why
         return found
+
+    def _unexplained(self, error: RuntimeError) -> Exception:
+        """What to raise for an error of DALI's, as all images of its batch are good."""
+        operator, _, rest = str(error).partition("encountered:")
+        if "fn.io.file.read" not in operator:
+            return error
+        what = rest.strip().partition("\n")[0]
+        return WorkError(f"{what}; it can be read now: was a disk or a network away for a moment?")
 
     def _put_aside(self, bad: dict[int, str], cause: Exception | None) -> None:
         """Go on without some samples, or raise."""
@@ -213,12 +239,3 @@ class Stream:
             self.on_bad(name, why)
         # after an error DALI goes on with altered batches: the pipeline is made anew
         self._batches = self._build()
-
-
-def why_not(source: Source, index: int, decoder: Decoder, *, max_pixels: int) -> str | None:
-    """Why an image of a source cannot be used, in a few words; None: it can."""
-    try:
-        file = file_of(source, index)
-    except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
-    return decoder.why_not(file, max_pixels=max_pixels)

@@ -34,7 +34,7 @@ _OPTIONS = {
 }
 """What the keys of `Plan.made` are called in messages."""
 
-MAX_SHARDS = 1 << 16  # data.shards.RECORD numbers them with 16 bits
+MAX_SHARDS = 1 << 16  # data.sources.shards.RECORD numbers them with 16 bits
 
 
 @dataclass(frozen=True)

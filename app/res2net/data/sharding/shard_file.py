@@ -44,7 +44,7 @@ class Part:
     """What is known of a finished shard."""
 
     records: np.ndarray
-    """data.shards.RECORD (images,)."""
+    """data.sources.shards.RECORD (images,)."""
     bytes: int
     sha256: str
     left_out: list[tuple[str, str]]

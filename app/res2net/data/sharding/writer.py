@@ -97,11 +97,15 @@ def write_shards(
             shutil.rmtree(directory / UNFINISHED)
         return _as_described(destination, images_now=0)
 
-    missing = [shard for shard in plan.shards if read_part(directory, *shard) is None]
-    check_space(directory, plan, shard_bytes, len(missing))
+    check_space(directory, plan, shard_bytes, len(_missing(directory, plan)))
     try:
         (directory / UNFINISHED).mkdir(parents=True, exist_ok=True)
         with _alone(directory):
+            if (directory / DESCRIPTION).is_file():  # of another process, since it was looked for
+                shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
+                find_plan(os.path.abspath(source), directory, inputs, recipe, shard_bytes)
+                return _as_described(destination, images_now=0)
+            missing = _missing(directory, plan)
             for folder in (directory, directory / UNFINISHED):
                 remove_stale_temporaries(folder)
             atomic_write_text(plan_path(directory), _json(plan.to_dict()))
@@ -132,6 +136,10 @@ def write_shards(
             "same command goes on"
         ) from error
     return _as_described(destination, images_now=todo)
+
+
+def _missing(directory: Path, plan: Plan) -> list[tuple[str, int]]:
+    return [shard for shard in plan.shards if read_part(directory, *shard) is None]
 
 
 def _finish(directory: Path, plan: Plan) -> None:

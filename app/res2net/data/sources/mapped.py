@@ -1,13 +1,20 @@
-"""Memory maps of files, each made when it is first read."""
+"""Memory maps of files, each made when it is first read.
+
+A page that the disk does not give (an I/O error, a file that was cut meanwhile) ends the process
+with SIGBUS, as with every memory map: shards are written once and never changed.
+"""
 
 from __future__ import annotations
 
 import mmap
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from res2net.errors import InputError
+
+_MOST = 1 << 14
 
 
 class MappedFiles:
@@ -53,10 +60,20 @@ def _map(path: str) -> mmap.mmap:
 
 
 def _most_maps() -> int:
-    """How many maps to keep: before Python 3.13 each holds a file descriptor, of usually 1,024."""
+    """How many maps to keep.
+
+    Linux allows a process 65,530 maps. Before Python 3.13 each holds a file descriptor as well, of
+    which usually 1,024 are allowed and many more may be asked for; training's and validation's
+    files, two of these, leave half of them to others.
+    """
     if sys.version_info >= (3, 13) or sys.platform == "win32":
-        return sys.maxsize
+        return _MOST
     import resource
 
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if limit == resource.RLIM_INFINITY else max(1, limit // 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * _MOST if hard == resource.RLIM_INFINITY else min(hard, 4 * _MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # a sandbox may forbid it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return _MOST if soft == resource.RLIM_INFINITY else max(1, min(soft // 4, _MOST))

@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import resource
+import subprocess
+import sys
 import tarfile
 import time
 import zlib
@@ -137,6 +140,22 @@ def test_few_maps_are_kept_where_files_are_few(root: Path, monkeypatch) -> None:
     views = source.read(backward)
     assert len(source._files._maps) == 1
     assert [view.tobytes() for view in views[::-1]] == contents(source)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="maps hold no file descriptors there")
+def test_maps_leave_half_of_the_file_descriptors_to_others() -> None:
+    script = """
+import resource
+from res2net.data.sources.mapped import _most_maps
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+for limits in ((64, hard), (64, 64)):  # of which more may be asked for, or not
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    print(_most_maps(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    allowed = 1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16)
+    assert done.stdout.splitlines() == [f"{allowed // 4} {allowed}", "16 64"], done.stderr
 
 
 def test_without_validation_images_the_split_is_that_of_the_folder(tmp_path: Path) -> None:
