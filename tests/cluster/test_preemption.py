@@ -190,3 +190,37 @@ def test_a_lost_node(cluster: Cluster, tmp_path: Path) -> None:
     assert (summary["restarts"], summary["steps"]) == (1, epochs * STEPS_PER_EPOCH)
     assert 0 <= summary["steps_executed"] - summary["steps"] <= EVERY_STEPS
     assert not (run / "lock").exists()
+
+
+ARRAY_TASK = """
+import os, sys, time
+from pathlib import Path
+from res2net.callbacks.requeue import requeue
+
+folder, task = Path(sys.argv[1]), os.environ["SLURM_ARRAY_TASK_ID"]
+with open(folder / f"started-{task}", "a") as file:
+    file.write("once more\\n")
+holds_the_number = os.environ["SLURM_JOB_ID"] == os.environ["SLURM_ARRAY_JOB_ID"]
+if holds_the_number and not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+    while sum(1 for _ in folder.glob("ended-*")) < 2:
+        time.sleep(0.1)
+    (folder / "said").write_text(f"{task} {requeue()}")
+    time.sleep(60)  # until SLURM ends it
+(folder / f"ended-{task}").touch()
+"""
+
+
+def test_of_an_array_one_task_is_requeued(cluster: Cluster, tmp_path: Path) -> None:
+    """One task has the array's number as its own, and SLURM would take all for meant by it."""
+    script = tmp_path / "task.py"
+    script.write_text(ARRAY_TASK)
+    array = cluster.submit_command(
+        tmp_path, "--array=0-2", "--requeue", command=f"python {script} {tmp_path}"
+    )
+    until(lambda: sum(1 for _ in tmp_path.glob("ended-*")) == 3)
+    stopped, said = (tmp_path / "said").read_text().split(maxsplit=1)
+    assert said == f"SLURM job {array} is requeued and goes on by itself"
+    for task in "012":
+        starts = (tmp_path / f"started-{task}").read_text().splitlines()
+        assert len(starts) == (2 if task == stopped else 1)
+        assert cluster.describe(f"{array}_{task}")["Restarts"] == str(len(starts) - 1)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Ranks agree on something at every step without waiting for each other."""
 
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,11 +15,11 @@ class Agreement:
     read one step later, when it has long been done: no rank waits. All ranks hear the same.
     """
 
-    def __init__(self) -> None:
-        """Collective: all ranks build it at the same place."""
+    def __init__(self, timeout: timedelta) -> None:
+        """Collective: all ranks build it at the same place. `timeout`: as `patience` has it."""
         self._group: Any = None
         if distributed.is_initialized():
-            self._group = distributed.new_group(backend="gloo")
+            self._group = distributed.new_group(backend="gloo", timeout=timeout)
         self._values = torch.zeros(0, dtype=torch.int64)
         self._work: distributed.Work | None = None
 
@@ -35,3 +36,12 @@ class Agreement:
             self._values, op=distributed.ReduceOp.MAX, group=self._group, async_op=True
         )
         return heard
+
+
+def patience(stall_minutes: float) -> timedelta:
+    """For how long ranks wait for each other.
+
+    Longer than the watchdog, or they would give up as it awakes: then nobody tells where each
+    stands, and nothing is started again.
+    """
+    return timedelta(minutes=max(30.0, 2 * stall_minutes))

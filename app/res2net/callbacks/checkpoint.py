@@ -15,7 +15,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from res2net.callbacks.accuracy import Accuracy
-from res2net.callbacks.agreement import Agreement
+from res2net.callbacks.agreement import Agreement, patience
 from res2net.callbacks.guard import Guard
 from res2net.callbacks.summary import Summary
 from res2net.errors import Stopped, WorkError
@@ -46,6 +46,7 @@ class SaveCheckpoints(Checkpoint):
         every_steps: optimizer steps between two saves, 0 for none.
         every_minutes: minutes between two saves, 0 for none.
         go_on: train on when a save fails, and try again when the next one is due.
+        stall_minutes: after which the watchdog awakes; ranks wait longer for each other.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SaveCheckpoints(Checkpoint):
         every_steps: int,
         every_minutes: float,
         go_on: bool,
+        stall_minutes: float = 0.0,
     ) -> None:
         self.run = run
         self.accuracies = accuracies
@@ -68,6 +70,7 @@ class SaveCheckpoints(Checkpoint):
         self.every_steps = every_steps
         self.every_minutes = every_minutes
         self.go_on = go_on
+        self.stall_minutes = stall_minutes
         self.best: dict[str, float] = {}
         self.seconds = 0.0
         """Spent on saving, by this process."""
@@ -86,7 +89,7 @@ class SaveCheckpoints(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_at = time.monotonic()
-        self._agreement = Agreement()
+        self._agreement = Agreement(patience(self.stall_minutes))
 
     def on_train_batch_end(
         self,

@@ -5,11 +5,12 @@ Logs nothing: `callbacks.accuracy` logs `val_ema/...` from what the average give
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import lightning as L
+import torch
 from torch import distributed, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 _PREFIX = "model."
 """Of the keys, as in `state_dict`."""
@@ -35,25 +36,22 @@ class Average(L.Callback):
         self.decay = decay
         self.every = every
         self.network: nn.Module | None = None
-        self._averaged: AveragedModel | None = None
+        self._updates = 0
         self._stored: dict[str, Any] | None = None
         self._step = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # built here, on the device: its counter stays on the CPU, where looking at it costs nothing
+        # copied here, on the device
         assert isinstance(pl_module.model, nn.Module)
-        averaged = AveragedModel(
-            pl_module.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True
-        )
-        averaged.requires_grad_(False).eval()
+        self.network = copy.deepcopy(pl_module.model).requires_grad_(False).eval()
+        self._updates = 0
         if self._stored is not None:
             state = self._stored["ema_state_dict"]
-            averaged.module.load_state_dict(
+            self.network.load_state_dict(
                 {key.removeprefix(_PREFIX): value for key, value in state.items()}
             )
-            averaged.n_averaged.fill_(self._stored["ema_updates"])
+            self._updates = self._stored["ema_updates"]
             self._stored = None
-        self._averaged, self.network = averaged, averaged.module
         self._step = trainer.global_step
 
     def on_train_batch_end(
@@ -67,9 +65,23 @@ class Average(L.Callback):
         if trainer.global_step == self._step:
             return  # batches are being accumulated
         self._step = trainer.global_step
-        assert self._averaged is not None and isinstance(pl_module.model, nn.Module)
         if self._step % self.every == 0:
-            self._averaged.update_parameters(pl_module.model)
+            assert isinstance(pl_module.model, nn.Module)
+            self._update(pl_module.model)
+
+    @torch.no_grad()
+    def _update(self, model: nn.Module) -> None:
+        """A few kernels, and none of them is waited for: torch's AveragedModel looks at a counter,
+        for which the host would wait for the device in every step."""
+        assert self.network is not None
+        ours, theirs = (_by_kind(network) for network in (self.network, model))
+        if self._updates == 0:
+            torch._foreach_copy_(ours[0], theirs[0])
+        else:
+            torch._foreach_lerp_(ours[0], theirs[0], 1 - self.decay)
+        if ours[1]:
+            torch._foreach_copy_(ours[1], theirs[1])
+        self._updates += 1
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.network is not None and distributed.is_initialized():
@@ -79,12 +91,21 @@ class Average(L.Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        assert self._averaged is not None
-        state = self._averaged.module.state_dict()
+        assert self.network is not None
+        state = self.network.state_dict()
         checkpoint["ema_state_dict"] = {_PREFIX + key: value for key, value in state.items()}
-        checkpoint["ema_updates"] = int(self._averaged.n_averaged)
+        checkpoint["ema_updates"] = self._updates
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self._stored = {key: checkpoint[key] for key in ("ema_state_dict", "ema_updates")}
+
+
+def _by_kind(network: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """What is averaged, and the counters of batches, which are taken as they are."""
+    every = [*network.parameters(), *network.buffers()]
+    return (
+        [tensor.detach() for tensor in every if tensor.is_floating_point()],
+        [tensor for tensor in every if not tensor.is_floating_point()],
+    )

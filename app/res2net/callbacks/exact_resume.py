@@ -18,6 +18,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from res2net.errors import WorkError
 from res2net.files.runs import say
 
 
@@ -68,6 +69,13 @@ class ExactResume(L.Callback):
         self._steps = checkpoint["global_step"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        steps = gather(trainer.global_step)
+        if len(set(steps)) > 1:
+            raise WorkError(
+                "ranks have read different states of the run (steps "
+                f"{', '.join(map(str, steps))}): the file system lags; start once more",
+                of_all_ranks=True,
+            )
         if isinstance(trainer.strategy.model, DistributedDataParallel):
             self._build_buckets(trainer.strategy.model, pl_module)
         if self._generators is None:
@@ -89,8 +97,10 @@ class ExactResume(L.Callback):
         buffers = [buffer.clone() for buffer in pl_module.buffers()]
         size = (2, 3, self.image_size, self.image_size)
         images = torch.zeros(size, device=pl_module.device)
-        for _ in range(2):
-            (model(images).sum() * 0).backward()
+        # torch.compile would take this size for another that is to be expected later
+        with torch.compiler.set_stance("force_eager"):
+            for _ in range(2):
+                (model(images).sum() * 0).backward()
         pl_module.zero_grad(set_to_none=True)
         for buffer, kept in zip(pl_module.buffers(), buffers, strict=True):
             buffer.copy_(kept)

@@ -34,7 +34,7 @@ def requeue() -> str:
             )
         try:
             done = subprocess.run(
-                ["scontrol", "requeue", number],
+                ["scontrol", "requeue", _task_of_array() or number],
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT,
@@ -50,3 +50,10 @@ def requeue() -> str:
             break
         # ended by a signal to all processes of the job, as a requeue sends one: look again
     return f"SLURM job {number} was not requeued ({why}): submit it again to go on"
+
+
+def _task_of_array() -> str:
+    """This job's name where it is a task of an array: one of them has the number of the whole array
+    as its own, and by that number all would start again, those that have ended, too."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{key}", "") for key in ("JOB_ID", "TASK_ID"))
+    return f"{array}_{task}" if array and task else ""

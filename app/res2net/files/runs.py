@@ -23,9 +23,11 @@ def global_rank() -> int:
     """Number of this process among all of the run.
 
     Lightning's launcher, torchrun and srun run the whole command once for each rank, before any
-    process group exists: the environment is all there is to ask.
+    process group exists: the environment is all there is to ask. By NODE_RANK alone the number is
+    that of the node or in the node; it is 0 for one process only in any case.
     """
-    ranks = (os.environ.get(key, "") for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    keys = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
+    ranks = (os.environ.get(key, "") for key in keys)
     return next((int(rank) for rank in ranks if rank not in ("", "0")), 0)
 
 

@@ -15,6 +15,9 @@ from res2net.errors import InputError
 
 CPU_PROCESSES_PER_CORE = 4
 
+_MEETING = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What Lightning's launcher needs to know on each of several nodes."""
+
 Launcher = Literal["srun", "torchrun", ""]
 """What started this process and the other ranks; nothing: the first rank starts the others."""
 
@@ -88,10 +91,12 @@ def make_plan(trainer: TrainerConfig, *, workers: int) -> Plan:
             f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: {launcher} "
             f"started {launched[0]} processes on each of {launched[1]} nodes; leave both auto"
         )
-    if num_nodes > 1 and not launcher and "NODE_RANK" not in os.environ:
+    lacking = [key for key in _MEETING if key not in os.environ]
+    if num_nodes > 1 and not launcher and lacking:
         raise InputError(  # it would wait for the other nodes for ever
             f"trainer.num_nodes={num_nodes}: nothing started the command on the other nodes: "
-            "`res2net submit --nodes` does (SLURM), or torchrun; or set NODE_RANK and MASTER_ADDR"
+            "`res2net submit --nodes` does (SLURM), or torchrun; or start it on each and set "
+            f"{', '.join(_MEETING)} (not set: {', '.join(lacking)})"
         )
     cores = len(os.sched_getaffinity(0))
     if accelerator == "cuda" and not 1 <= devices <= gpus:

@@ -254,6 +254,7 @@ def _callbacks(
             every_steps=config.checkpoint.every_steps,
             every_minutes=config.checkpoint.every_minutes,
             go_on=config.checkpoint.on_error == "continue",
+            stall_minutes=config.trainer.stall_minutes,
         ),
     ]
     return callbacks, summary

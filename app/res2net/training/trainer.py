@@ -16,15 +16,24 @@ from lightning.pytorch.plugins.environments import (
 )
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from res2net.callbacks.agreement import patience
 from res2net.config.schema import Config
 from res2net.training.checkpoint_io import AtomicCheckpointIO
 from res2net.training.plan import Plan
 
 
 def build_trainer(
-    plan: Plan, *, precision: Any, callbacks: list[L.Callback], **options: Any
+    plan: Plan,
+    *,
+    precision: Any,
+    callbacks: list[L.Callback],
+    stall_minutes: float = 0.0,
+    **options: Any,
 ) -> L.Trainer:
-    """A Trainer for the processes and devices of `plan`, which logs and saves by callbacks only."""
+    """A Trainer for the processes and devices of `plan`, which logs and saves by callbacks only.
+
+    `stall_minutes`: after which the watchdog awakes; ranks wait longer for each other.
+    """
     _quieten()
     environments: dict[str, Callable[[], ClusterEnvironment]] = {
         "srun": lambda: SLURMEnvironment(auto_requeue=False),
@@ -34,7 +43,7 @@ def build_trainer(
     plugins: list[Any] = [AtomicCheckpointIO(), environments[plan.launcher]()]
     strategy: str | Strategy = "auto"
     if plan.world_size > 1:
-        strategy = DDPStrategy(gradient_as_bucket_view=True)
+        strategy = DDPStrategy(gradient_as_bucket_view=True, timeout=patience(stall_minutes))
     trainer = L.Trainer(
         accelerator="gpu" if plan.accelerator == "cuda" else "cpu",
         devices=plan.devices,
@@ -66,6 +75,7 @@ def training_trainer(config: Config, plan: Plan, **options: Any) -> L.Trainer:
         "gradient_clip_val": config.optim.clip_norm or None,
         "sync_batchnorm": config.trainer.sync_batchnorm,
         "deterministic": config.trainer.deterministic,
+        "stall_minutes": config.trainer.stall_minutes,
     }
     return build_trainer(plan, **said | options)
 

@@ -1,11 +1,15 @@
 """Alone, the value itself; in a group, what was said one step before. Two ranks: integration."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
+from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
-from res2net.callbacks.agreement import Agreement
+from res2net.callbacks.agreement import Agreement, patience
+from res2net.training.plan import Plan
+from res2net.training.trainer import build_trainer
 
 
 @pytest.fixture
@@ -17,12 +21,23 @@ def group() -> Iterator[None]:
 
 
 def test_one_process_hears_itself_at_once() -> None:
-    agreement = Agreement()
+    agreement = Agreement(patience(0))
     assert [agreement.exchange(value, 1) for value in (0, 3)] == [(0, 1), (3, 1)]
 
 
 @pytest.mark.usefixtures("group")
 def test_a_group_hears_what_was_said_one_step_before() -> None:
-    agreement = Agreement()
+    agreement = Agreement(patience(0))
     said = [(5, 0), (3, 9), (0, 0), (2**40, 1), (0, 0)]
     assert [agreement.exchange(*values) for values in said] == [(0, 0), *said[:-1]]
+
+
+@pytest.mark.parametrize(("stall_minutes", "minutes"), [(0, 30), (15, 30), (30, 60), (120, 240)])
+def test_ranks_wait_longer_than_the_watchdog(stall_minutes: float, minutes: float) -> None:
+    assert patience(stall_minutes) == timedelta(minutes=minutes)
+    plan = Plan("cpu", 2, 1, threads=1)
+    strategy = build_trainer(
+        plan, precision="32-true", callbacks=[], stall_minutes=stall_minutes, logger=False
+    ).strategy
+    assert isinstance(strategy, DDPStrategy)
+    assert strategy._timeout == timedelta(minutes=minutes)

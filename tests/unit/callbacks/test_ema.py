@@ -70,6 +70,8 @@ def test_it_is_the_average_of_weights_and_buffers(every: int, accumulate: int) -
     for key, value in expected.items():
         torch.testing.assert_close(averaged[key].double(), value, rtol=1e-5, atol=1e-6)
     assert any("running_var" in key for key in expected)
+    # counters are those of the last update
+    assert averaged["1.num_batches_tracked"] == 12 // every * every * accumulate
     raw = module.model.state_dict()
     assert not torch.allclose(averaged["0.weight"], raw["0.weight"], atol=1e-4)
 

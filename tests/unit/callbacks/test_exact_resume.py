@@ -5,6 +5,7 @@ import io
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -16,6 +17,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from res2net.callbacks import exact_resume
 from res2net.callbacks.exact_resume import (
     ExactResume,
     gather,
@@ -23,6 +25,7 @@ from res2net.callbacks.exact_resume import (
     load_generator_states,
     rescale_progress,
 )
+from res2net.errors import WorkError
 from res2net.training.classifier import ImageClassifier
 from res2net.zoo import create_model
 
@@ -228,6 +231,31 @@ def test_alone_a_gathering_is_the_value() -> None:
 @pytest.mark.usefixtures("group")
 def test_a_group_gathers_by_rank() -> None:
     assert gather({"a": 1}) == [{"a": 1}]
+
+
+def test_ranks_that_read_different_states_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact_resume, "gather", lambda step: [step, step - 2])
+    trainer = SimpleNamespace(global_step=24)
+    with pytest.raises(WorkError, match=r"\(steps 24, 22\): the file system lags") as caught:
+        ExactResume({}, seed=0, image_size=16).on_train_start(trainer, L.LightningModule())  # type: ignore[arg-type]
+    assert caught.value.of_all_ranks
+
+
+@pytest.mark.usefixtures("group")
+def test_settling_the_buckets_compiles_nothing() -> None:
+    compiled = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        compiled.append(graph)
+        return graph
+
+    network = create_model("res2net20_cifar")
+    network.compile(backend=backend)
+    model = ImageClassifier(network)
+    ExactResume({}, seed=0, image_size=16)._build_buckets(DistributedDataParallel(model), model)
+    assert not compiled
+    model(torch.zeros(2, 3, 16, 16))
+    assert compiled
 
 
 @pytest.mark.usefixtures("group")

@@ -57,6 +57,17 @@ def test_a_job_that_runs_or_is_out_of_time_is_requeued(
     assert slurm.count() == 1
 
 
+def test_of_an_array_one_task_alone_is_requeued(
+    slurm: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the number 7 it would be all of them: it is the array's number, too."""
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    assert requeue() == "SLURM job 7 is requeued and goes on by itself"
+    asked = (slurm.folder / "asked").read_text().splitlines()
+    assert "requeue 7_2" in asked and slurm.count() == 0
+
+
 @pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED"])
 def test_a_job_that_is_cancelled_is_not(slurm: Controller, state: str) -> None:
     slurm.shows(state)

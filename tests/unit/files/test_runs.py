@@ -164,12 +164,15 @@ def test_the_summary_is_empty_before_there_is_one(run: RunDirectory) -> None:
         ({"LOCAL_RANK": "1"}, False),  # as Lightning's launcher tells its children
         ({"LOCAL_RANK": "0", "RANK": "2"}, False),  # first process of another node
         ({"LOCAL_RANK": "0", "RANK": "0", "SLURM_PROCID": "0"}, True),
+        ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),  # nodes that were started by hand
+        ({"NODE_RANK": "0", "LOCAL_RANK": "1"}, False),
     ],
 )
 def test_rank_zero_is_told_by_the_environment(
     environment: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

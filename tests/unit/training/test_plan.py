@@ -75,6 +75,12 @@ def test_given_numbers_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"^trainer.num_nodes=5: nothing started the command on"):
         make_plan(trainer, workers=0)
     monkeypatch.setenv("NODE_RANK", "0")  # somebody starts each node by hand
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(
+        InputError, match=r"NODE_RANK, MASTER_ADDR, MASTER_PORT \(not set: MASTER_P"
+    ):
+        make_plan(trainer, workers=0)
+    monkeypatch.setenv("MASTER_PORT", "29500")
     assert make_plan(trainer, workers=0) == Plan("cpu", 3, 5, threads=1)
     assert make_plan(trainer, workers=7).threads == 7
     assert make_plan(replace(trainer, devices="16"), workers=0).threads == 1

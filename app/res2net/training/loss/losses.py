@@ -79,7 +79,10 @@ class Loss(nn.Module):
         if self.threshold:
             wanted = (wanted > self.threshold).float()
         losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
-        return losses.sum() if self.weight is None else losses @ (soft @ self.weight)
+        if self.weight is not None:
+            # no matrix product: autocast would make one in 16 bits
+            losses = losses * (soft * self.weight).sum(dim=1)
+        return losses.sum()
 
 
 def balanced_weights(counts: np.ndarray) -> np.ndarray:

@@ -155,16 +155,19 @@ def test_batches_and_parts_of_a_batch_give_the_same_gradient(labels: torch.Tenso
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "bce"])
+@pytest.mark.parametrize("weights", ["none", "balanced"])
 def test_computed_in_float32_whatever_the_precision(
-    logits: torch.Tensor, labels: torch.Tensor, name: str
+    logits: torch.Tensor, labels: torch.Tensor, name: str, weights: str
 ) -> None:
-    loss = Loss(LossConfig(name=name), num_classes=K)  # type: ignore[arg-type]
+    config = LossConfig(name=name, class_weights=weights)  # type: ignore[arg-type]
+    loss = Loss(config, num_classes=K, counts=COUNTS)
     low = logits.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         value = loss(low, labels)
     assert value.dtype == torch.float32
     assert torch.equal(value, loss(low.float(), labels))
-    assert loss(torch.tensor([[6e4, -6e4]]).half(), torch.tensor([1])).isfinite()
+    far = torch.full((1, K), -6e4).half()
+    assert loss(far, torch.tensor([1])).isfinite()
 
 
 def test_weights_move_with_the_module_but_are_not_saved() -> None:
