@@ -3,7 +3,8 @@
 A handler that saves by itself comes in the middle of anything: a collective call, a file, another
 handler. So SIGTERM (preemption, `scancel`, a shutdown), SIGUSR1 (sent by SLURM before the time
 limit), SIGHUP (a terminal that is gone) and the first SIGINT (Ctrl-C) set a flag, which
-`callbacks/checkpoint.py` reads. What was ignored before, as under `nohup`, stays so.
+`callbacks/checkpoint.py` reads; once it has saved, Ctrl-C no longer hurries anything. What was
+ignored before, as under `nohup`, stays so.
 
 Where nothing is to be saved, SIGTERM and SIGHUP end the work as Ctrl-C does: by an exception, so
 that half-written files are removed.
@@ -21,6 +22,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _NOTICE = b"stopping at the next step; Ctrl-C once more ends at once, without saving\n"
 
 _received = 0
+_saved = False
 
 
 class Ended(KeyboardInterrupt):
@@ -33,8 +35,8 @@ class Ended(KeyboardInterrupt):
 
 def listen() -> None:
     """Note these signals from now on. Processes that this one forks do not."""
-    global _received
-    _received = 0
+    global _received, _saved
+    _received, _saved = 0, False
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _note)
@@ -57,6 +59,12 @@ def stop_listening() -> None:
             signal.signal(number, ends)
 
 
+def leave_in_peace() -> None:
+    """All is saved: let Ctrl-C no longer interrupt what is left to be closed."""
+    global _saved
+    _saved = True
+
+
 def received() -> int:
     """Number of the signal that came last, 0 if none has."""
     return _received
@@ -65,6 +73,8 @@ def received() -> int:
 def _note(number: int, frame: FrameType | None) -> None:
     global _received
     if number == signal.SIGINT:
+        if _saved:
+            return
         if _received == signal.SIGINT:
             signal.default_int_handler(number, frame)
         if os.isatty(2) and os.environ.get("LOCAL_RANK", "0") == "0":

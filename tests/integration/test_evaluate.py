@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from res2net.callbacks.evaluation_bar import EvaluationBar
 from res2net.cli.main import main
 from res2net.config.load import from_dict
 from res2net.data.datamodule import ImageDataModule
@@ -187,6 +190,35 @@ def test_statistics_of_bn_can_be_taken_anew_from_training_images(
     ):
         assert main(["test", *arguments]) == 2
         assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_it_as_they_end_other_verbs(
+    weights, images, number, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(
+        EvaluationBar, "on_validation_batch_end", lambda *_: os.kill(os.getpid(), number)
+    )
+    before = signal.getsignal(signal.SIGINT), signal.signal(number, signal.getsignal(number))
+    assert main(["test", str(weights), "--data", str(images)]) == 128 + number
+    ends = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    out, err = capsys.readouterr()
+    assert (out, err.strip()) == ("", ends)
+    signal.signal(signal.SIGINT, before[0])  # Lightning ignores it from then on
+
+
+def test_batches_are_not_filled_up_with_nothing_but_padding(weights, images, monkeypatch) -> None:
+    taken = []
+
+    def evaluate(*arguments, batch_size: int, **options):
+        taken.append(batch_size)
+        raise WorkError("enough")
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    for asked in (8, None, 65, 10**6):
+        with pytest.raises(WorkError, match="enough"):
+            evaluation.test(str(weights), Asked(data=str(images), batch_size=asked))
+    assert taken == [8, 64, 64, 64]  # of 23 images
 
 
 def test_a_network_that_says_nothing_fails(tmp_path, images) -> None:

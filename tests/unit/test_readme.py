@@ -57,7 +57,7 @@ def test_exit_codes_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) ->
         return cli.main(["doctor"])
 
     endings = [None, WorkError(), InputError(), Stopped("", number=15), KeyboardInterrupt()]
-    codes = {*map(ends, [*endings, stopping.Ended(1), stopping.Ended(15)])}
+    codes = {*map(ends, [*endings, stopping.Ended(1), stopping.Ended(15)]), cli.NOBODY_READS}
     _, _, table = README.partition("| exit code |")
     told = re.findall(r"^\| ([\d, ]+) \|", table.partition("\n\n")[0], re.MULTILINE)
     assert {int(code) for cell in told for code in cell.split(",")} == codes

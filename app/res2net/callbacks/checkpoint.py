@@ -22,7 +22,7 @@ from res2net.errors import Stopped, WorkError
 from res2net.files.atomic import link_or_copy
 from res2net.files.lock import Lock
 from res2net.files.runs import RunDirectory, say
-from res2net.stopping import received
+from res2net.stopping import leave_in_peace, received
 
 
 class SaveCheckpoints(Checkpoint):
@@ -148,6 +148,7 @@ class SaveCheckpoints(Checkpoint):
         if self._signal:
             name = signal.Signals(self._signal).name
             step = trainer.global_step
+            leave_in_peace()
             raise Stopped(f"by {name} at step {step}{where}", number=self._signal)
 
     def _save(self, trainer: L.Trainer, *, is_best: bool = False) -> bool:

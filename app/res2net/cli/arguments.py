@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
 from res2net.weights.shipped import SHIPPED
+
+_LEAST, _MOST = 8, 4096
+"""Pixels of an image's side for a network."""
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -53,7 +57,9 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """How images are seen; the group, for what else belongs to it."""
     how = parser.add_argument_group("how images are seen (default: as the weights say)")
-    how.add_argument("--image-size", type=positive, metavar="PIXELS", help="of the crop")
+    how.add_argument(
+        "--image-size", type=_side, metavar="PIXELS", help=f"of the crop, {_LEAST} to {_MOST:,}"
+    )
     how.add_argument(
         "--crop-fraction", type=fraction, metavar="F", help="crop / resized short side, 0..1"
     )
@@ -74,11 +80,30 @@ def short_name(model: str) -> str:
     return "/".join(path.parts[-2:]) if path.is_file() else path.name or model
 
 
+def _side(text: str) -> int:
+    """Pixels that the memory of a machine bears."""
+    side = positive(text)
+    if not _LEAST <= side <= _MOST:
+        raise argparse.ArgumentTypeError(f"{side} is not from {_LEAST} to {_MOST:,} pixels")
+    return side
+
+
 def positive(text: str) -> int:
     """1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """More than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def fraction(text: str) -> float:

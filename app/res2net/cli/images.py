@@ -149,6 +149,8 @@ def _with_stdin(paths: Sequence[str]) -> Iterator[str]:
         if path != "-":
             yield path
             continue
+        if sys.stdin is None:
+            raise InputError("-: stdin is closed; give files, or their names on stdin")
         listed = sys.stdin.buffer.read()
         between = b"\0" if b"\0" in listed else b"\n"
         for line in listed.split(between):

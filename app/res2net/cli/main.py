@@ -3,6 +3,7 @@
     0    done                       75   stopped by a signal, state saved (`train`)
     1    work failed (WorkError)    130  interrupted from the keyboard
     2    bad input (InputError)     143  ended by SIGTERM (129: SIGHUP); `train`: 75
+                                    141  nobody reads stdout any more, as a shell tells of SIGPIPE
 
 Each verb is a file of this folder with `add_arguments(parser)` and `run(arguments) -> exit code`,
 imported only when that verb is used: `--help` answers without PyTorch. The file of a verb that has
@@ -12,6 +13,7 @@ verbs of its own holds `VERBS`, a table of them; `data check` is the file data_c
 import argparse
 import difflib
 import errno
+import io
 import os
 import signal
 import sys
@@ -47,6 +49,9 @@ SECONDS_BETWEEN_RANKS = 5.0
 STOPPED = 75
 """sysexits.h: a temporary failure, try again."""
 
+NOBODY_READS = 141
+"""As a shell tells of SIGPIPE, which ends other programs then."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to the process's arguments.
@@ -77,7 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         if not _stdout_is_closed():
             raise  # another pipe broke: a worker's, a server's
-        return 1
+        return NOBODY_READS
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # Rich's way to tell of it
+            return NOBODY_READS
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -90,7 +99,12 @@ def entry_point() -> NoReturn:
     """What the `res2net` script calls."""
     # PyTorch asks once, at its first allocation: batches in large pages cost fewer page faults
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    sys.exit(main())
+    if isinstance(sys.stdout, io.TextIOWrapper):  # under LC_ALL=C a name may not be writable
+        sys.stdout.reconfigure(errors="backslashreplace")
+    code = main()
+    if code == STOPPED:  # all is saved and told: nothing is left to interrupt
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _dispatch(arguments: list[str]) -> int:

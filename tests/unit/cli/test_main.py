@@ -241,7 +241,35 @@ def test_a_closed_pipe_ends_quietly(arguments):
     os.close(reader)
     done = subprocess.run([*COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, b"")
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_name_that_the_terminal_s_encoding_lacks_is_escaped(tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*COMMAND, "status", str(tmp_path / "日本")], capture_output=True, env=environment
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"\\u65e5\\u672c" in done.stderr and done.stderr.count(b"\n") == 1
+    done = subprocess.run(
+        [*COMMAND, "submit", "quickstart", "run.name=日本", "--dry-run", "--no-check"],
+        capture_output=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0 and b"\\u65e5\\u672c" in done.stdout, done.stderr
+
+
+def test_after_all_is_saved_ctrl_c_hurries_nothing(verb):
+    def train(arguments):
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            stopping.leave_in_peace()
+        raise Stopped("by SIGINT at step 3", number=signal.SIGINT)
+
+    verb(train)
+    for _ in range(2):  # and the next run begins anew
+        assert main(["train", "x"]) == 75
 
 
 def test_the_command_exits_with_mains_code():

@@ -262,6 +262,10 @@ def test_how_images_are_seen(run, images, capsys):
             "error: res2net predict: argument --batch-size: '0' is not a positive integer",
         ),
         (["images", "--device", "tpu"], "error: res2net predict: argument --device: invalid"),
+        (
+            ["images", "--image-size", "100000"],
+            "error: res2net predict: argument --image-size: 100000 is not from 8 to 4,096 pixels",
+        ),
     ],
 )
 def test_bad_input_is_told_before_the_model_is_opened(images, arguments, message, capsys):
@@ -271,6 +275,15 @@ def test_bad_input_is_told_before_the_model_is_opened(images, arguments, message
     captured = capsys.readouterr()
     assert captured.err.startswith(message)
     assert captured.out == ""
+
+
+def test_stdin_that_is_closed(images, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["predict", "no-such-model", "-"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "error: -: stdin is closed; give files, or their names on stdin\n",
+    )
 
 
 def test_an_unknown_model(images, capsys):

@@ -41,8 +41,8 @@ def evaluate(
 ) -> tuple[dict[str, float], Report]:
     """Top-1, top-5, loss (means over the images) and the number of images, each counted once.
 
-    The report holds each image's likeliest classes. Before, BN's statistics become those of the
-    images of `recalibrate_on`, if given.
+    Batches are full, the last one is filled up. The report holds each image's likeliest classes.
+    Before, BN's statistics become those of the images of `recalibrate_on`, if given.
     """
     if plan.accelerator == "cpu":
         keep_freed_memory()
@@ -67,7 +67,12 @@ def evaluate(
         callbacks.insert(0, Recalibration(images_of(recalibrate_on)))
     trainer = build_trainer(plan, precision=precision, logger=False, callbacks=callbacks)
     classifier = ImageClassifier(FlipAverage(model) if flip else model, channels_last=channels_last)
-    trainer.validate(classifier, datamodule=images_of(source), verbose=False)
+    try:
+        trainer.validate(classifier, datamodule=images_of(source), verbose=False)
+    except SystemExit as error:  # Lightning's way to end after what `cli.main` tells of
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
     seen = predictions.classes[:, 0] != NONE
     report = Report(source.class_names, source.labels[seen], predictions.classes[seen], seen)
     return accuracy.results, report

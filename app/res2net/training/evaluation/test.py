@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from res2net.config.load import from_dict, load_config
 from res2net.config.schema import Config, TrainerConfig
+from res2net.config.schema_data import DataConfig
 from res2net.data.order import permutation
 from res2net.data.sources.imagenet import read_real_labels
 from res2net.data.sources.opening import open_evaluation
@@ -96,6 +97,9 @@ def test(name: str, asked: Asked) -> dict[str, Any]:
     config = config or Config()
     preprocessing = _preprocessing(read.preprocessing or preprocessing_of(config.data), asked)
     batch_size = asked.batch_size or config.data.eval_batch_size
+    # batches are filled up: beyond the usual size not with nothing but what fills
+    each = -(-len(source) // plan.world_size)
+    batch_size = min(batch_size, max(each, DataConfig.eval_batch_size))
     training = None
     if asked.recalibrate_bn is not None:
         training = _training_images(read, asked.recalibrate_bn, batch_size * plan.world_size)
