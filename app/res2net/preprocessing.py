@@ -7,11 +7,15 @@ not cropped it is more: beyond it Pillow has nothing, DALI repeats the last pixe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
+
+from res2net.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+INTERPOLATIONS = ("bilinear", "bicubic")
 
 _PIECE = 2**17
 """Numbers that are normalised at a time on the CPU: half a megabyte of float32."""
@@ -29,6 +35,10 @@ class Preprocessing:
     """Resize the short side to `resize_size`, cut the centre square of `image_size`, normalise.
 
     The defaults are those of all published Res2Net figures: 256, 224, bilinear.
+
+    Raises:
+        InputError: A size below 1, a fraction that is not above 0 and up to 1, another
+            interpolation, or a mean or std that is not three numbers, those of std above 0.
     """
 
     image_size: int = 224
@@ -37,6 +47,20 @@ class Preprocessing:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name}={getattr(self, name)!r}: expected {rule}"
+            for name, (rule, holds) in _RULES.items()
+            if not holds(getattr(self, name))
+        ]
+        if problems:
+            raise InputError(f"preprocessing: {'; '.join(problems)}")
+        # what JSON or NumPy gave, as a cache takes it for a key and a checkpoint holds it
+        object.__setattr__(self, "image_size", int(self.image_size))
+        object.__setattr__(self, "crop_fraction", float(self.crop_fraction))
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+
     @property
     def resize_size(self) -> int:
         """Pixels of the resized short side: 256 for a crop of 224 at fraction 0.875."""
@@ -44,14 +68,8 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Preprocessing:
-        """Read what `to_dict` gave."""
-        return cls(
-            image_size=int(stored["image_size"]),
-            crop_fraction=float(stored["crop_fraction"]),
-            interpolation=str(stored["interpolation"]),
-            mean=_triple(stored["mean"]),
-            std=_triple(stored["std"]),
-        )
+        """Read what `to_dict` gave. Raises KeyError where a field is missing."""
+        return cls(**{field.name: stored[field.name] for field in fields(cls)})
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, strings and lists only, so that a checkpoint or JSON can hold it."""
@@ -147,6 +165,33 @@ def _in_pieces(images: torch.Tensor, factors: torch.Tensor, offsets: torch.Tenso
     return normal
 
 
-def _triple(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_three(values: Any) -> bool:
+    three = isinstance(values, (tuple, list)) and len(values) == 3
+    return three and all(map(_is_number, values))
+
+
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "image_size": ("an integer of 1 or more", lambda size: _is_integer(size) and size >= 1),
+    "crop_fraction": (
+        "a number above 0 and up to 1",
+        lambda fraction: _is_number(fraction) and 0 < fraction <= 1,
+    ),
+    "interpolation": (
+        f"one of {', '.join(INTERPOLATIONS)}",
+        lambda name: isinstance(name, str) and name in INTERPOLATIONS,
+    ),
+    "mean": ("three numbers", _are_three),
+    "std": (
+        "three numbers above 0",
+        lambda values: _are_three(values) and all(value > 0 for value in values),
+    ),
+}
+"""What each field of `Preprocessing` must be, in words and as a test."""

@@ -1,6 +1,8 @@
 """The one description of what is done to an image: sizes, torchvision's form, normalisation."""
 
 import json
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
+from res2net.errors import InputError
 from res2net.preprocessing import Preprocessing
 
 
@@ -42,8 +45,49 @@ def test_a_description_that_lacks_something_is_refused() -> None:
         del stored[key]
         with pytest.raises(KeyError, match=key):
             Preprocessing.from_dict(stored)
-    with pytest.raises(ValueError, match="not enough values"):
-        Preprocessing.from_dict(Preprocessing().to_dict() | {"mean": [0.5, 0.5]})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("image_size", -1, "an integer of 1 or more"),
+        ("image_size", 0, "an integer of 1 or more"),
+        ("image_size", 32.5, "an integer of 1 or more"),
+        ("image_size", "32", "an integer of 1 or more"),
+        ("crop_fraction", 0, "a number above 0 and up to 1"),
+        ("crop_fraction", 1.01, "a number above 0 and up to 1"),
+        ("crop_fraction", math.nan, "a number above 0 and up to 1"),
+        ("interpolation", "nearest", "one of bilinear, bicubic"),
+        ("interpolation", None, "one of bilinear, bicubic"),
+        ("mean", [0.5, 0.5], "three numbers"),
+        ("mean", 0.5, "three numbers"),
+        ("mean", [0.5, 0.5, math.inf], "three numbers"),
+        ("std", [0.5, 0.5, 0.5, 0.5], "three numbers above 0"),
+        ("std", [0.5, 0.0, 0.5], "three numbers above 0"),
+        ("std", "abc", "three numbers above 0"),
+    ],
+)
+def test_values_without_sense_are_refused_at_once(field: str, value: Any, rule: str) -> None:
+    message = f"preprocessing: {field}={value!r}: expected {rule}"
+    for make in (
+        lambda: Preprocessing(**{field: value}),
+        lambda: Preprocessing.from_dict(Preprocessing().to_dict() | {field: value}),
+    ):
+        with pytest.raises(InputError) as caught:
+            make()
+        assert str(caught.value) == message
+
+
+def test_what_makes_no_sense_is_told_at_once() -> None:
+    with pytest.raises(InputError, match=r"image_size=0: .*; std=\[0, 0, 0\]: expected three"):
+        Preprocessing(image_size=0, std=[0, 0, 0])  # type: ignore[arg-type]
+
+
+def test_values_are_plain_numbers_and_tuples() -> None:
+    given = Preprocessing(np.int64(32), 1, mean=[0, 0, 0], std=[np.float32(0.5)] * 3)  # type: ignore[arg-type]
+    assert given == Preprocessing(32, 1.0, mean=(0.0, 0.0, 0.0), std=(0.5, 0.5, 0.5))
+    assert json.loads(json.dumps(given.to_dict())) == given.to_dict()
+    assert given.normalise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).unique().item() == 2
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 501), (401, 260), (30, 20), (256, 256)])

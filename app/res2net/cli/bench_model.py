@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from res2net.cli.arguments import add_device_argument, positive
+from res2net.cli.arguments import add_device_argument, positive, seconds
 from res2net.cli.bench_tables import (
     Column,
     add_form_arguments,
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=positive, default=7, metavar="N", help="turns of each, alternating (7)"
     )
     parser.add_argument(
-        "--seconds", type=positive, default=2, metavar="N", help="of a turn at least (2)"
+        "--seconds", type=seconds, default=2.0, metavar="S", help="of a turn at least (2)"
     )
     add_form_arguments(parser)
 

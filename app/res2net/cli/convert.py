@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from res2net.files.atomic import new_file
     from res2net.preprocessing import Preprocessing
     from res2net.weights.catalog import identify
-    from res2net.weights.formats import from_ours
+    from res2net.weights.formats import from_ours, possible_targets
     from res2net.weights.infer import count_parameters, image_channels
     from res2net.weights.read import read_weights
     from res2net.weights.write import SUFFIXES, describe_weights, write_weights
@@ -53,6 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     variant = _variant(weights, arguments.model)
     _check_meaning(variant, arguments.to)
     ours = _complete(weights, variant)
+    possible = possible_targets(ours)
+    if arguments.to not in possible:  # which holds more than --to takes
+        choices = ", ".join(target for target in TARGETS if target in possible)
+        raise InputError(f"--to {arguments.to}: has no form for {variant} (choices: {choices})")
     theirs = from_ours(ours, arguments.to)
     bare = target.suffix == ".pth" and arguments.to in BARE
     write_weights(target, theirs, description=None if bare else describe_weights(weights, variant))
@@ -61,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         "source": weights.source,
         "destination": str(target),
         "model": variant,
-        "from": weights.format,
+        "from": _whose(weights, variant),
         "to": arguments.to,
         "tensors": len(theirs),
         "parameters": count_parameters(ours),
@@ -72,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(result))
         return 0
     print(
-        f"{variant}: {len(theirs)} tensors, {_whose(weights, variant)} -> {arguments.to}, "
+        f"{variant}: {len(theirs)} tensors, {result['from']} -> {arguments.to}, "
         f"{result['parameters']:,} parameters, {_channels(result['in_channels'])}{target}"
     )
     if weights.num_classes == 0:

@@ -155,6 +155,8 @@ class _Parser(argparse.ArgumentParser):
         for argument in unknown:
             if not argument.startswith("-"):
                 self.error(f"{argument!r}: one argument too many")
+            if os.path.exists(argument):
+                self.error(f"{argument}: no such option; the file of that name is ./{argument}")
             option = argument.partition("=")[0]
             known = sorted(name for name in self._option_string_actions if name.startswith("--"))
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.6)

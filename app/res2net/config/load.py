@@ -159,8 +159,9 @@ def _find(name: str, folder: Path) -> Path:
     what = "is a folder, not a YAML file" if is_folder else "no such file or recipe"
     # `configs/quickstart.yaml`, written outside the checkout, means quickstart.
     near = difflib.get_close_matches(wanted.removeprefix("configs/"), shipped, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise InputError(f"{name!r}: {what}{hint} (recipes: {', '.join(shipped)})")
+    if near:
+        raise InputError(f"{name!r}: {what}; did you mean {' or '.join(near)}?")
+    raise InputError(f"{name!r}: {what} (recipes: {', '.join(shipped)})")
 
 
 def _read(path: Path, above: tuple[Path, ...], problems: list[str]) -> list[_Given]:
@@ -246,7 +247,11 @@ def _text_of(node: yaml.Node) -> str:
 def _read_arguments(arguments: Sequence[str], problems: list[str]) -> Iterator[_Given]:
     for argument in arguments:
         key, equals, text = argument.partition("=")
-        if key and equals:
+        if equals and key.strip() not in ("", key):
+            plain = f"{key.strip()}={text.strip()}"
+            problems.append(f"{argument!r}: no blanks around the key and its =, as in {plain}")
+        elif key and equals:
             yield _Given(key, text, "")
-        else:
-            problems.append(f"{argument!r} is not key=value, such as optim.lr=0.05")
+        else:  # `optim.lr = 0.05` comes as three arguments
+            blanks = " without blanks around =" if equals else ""
+            problems.append(f"{argument!r} is not key=value{blanks}, such as optim.lr=0.05")

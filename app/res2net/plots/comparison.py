@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from res2net.files.metrics import Metrics
 from res2net.plots.figure import (
     FAINT,
+    FEW,
     INK,
     SERIES,
     finish_axes,
+    fit_losses,
     heading,
     line,
     new_figure,
@@ -18,10 +23,14 @@ from res2net.plots.figure import (
     shortened,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _STYLES = ("-", ":", "-.")
 _AVERAGED = "--"
 _LETTERS = 60
 _LETTERS_OF_WHY = 75
+_WIDTH, _WIDER, _WIDEST = 1.6, 3.2, 12.0  # points
 
 
 def draw_comparison(
@@ -31,7 +40,8 @@ def draw_comparison(
 
     The loss is training's, an epoch's mean, or of the steps before the first epoch ended. Where
     the runs minimise different ones, these are no measure of each other: then it is validation's,
-    plain cross-entropy in every run. Averaged weights have a dashed line.
+    plain cross-entropy in every run. Averaged weights have a dashed line. A line wholly below
+    others is wider than they: both are seen.
 
     Args:
         losses_differ_by: full keys of the settings that make the training losses different.
@@ -62,15 +72,16 @@ def draw_comparison(
             line(axes, points, label, color)
             if points:
                 axes.lines[-1].set_linestyle(dashes)
-        handle = accuracy.plot([], [], color=color, ls=style, lw=1.6, label=label)[0]
+        handle = accuracy.plot([], [], color=color, ls=style, lw=_WIDTH, label=label)[0]
         handle.set_gid("key")
     if averaged:
-        handle = accuracy.plot([], [], color=INK, ls=_AVERAGED, lw=1.6, label="averaged weights")[0]
+        handle = accuracy.plot(
+            [], [], color=INK, ls=_AVERAGED, lw=_WIDTH, label="averaged weights"
+        )[0]
         handle.set_gid("key")
     different = bool(losses_differ_by)
-    heading(
-        loss, "Validation loss (cross-entropy)" if different else "Training loss", legend=different
-    )
+    what = "Validation loss (cross-entropy)" if different else "Training loss"
+    heading(loss, f"{what}{fit_losses(loss)}", legend=different)
     heading(accuracy, "Validation top-1 in %", legend=different)
     if different:
         why = f"the training losses differ in kind: {', '.join(losses_differ_by)}"
@@ -87,6 +98,7 @@ def draw_comparison(
     end = max((run.end for run in placed.values()), default=0.0)
     for axes in (loss, accuracy):
         finish_axes(axes, unit=unit, end=end)
+        _tell_apart(axes)
     if all(drawn.get_gid() == "key" for drawn in accuracy.lines):
         accuracy.set_ylim(0, 100)
     keys = [drawn for drawn in accuracy.lines if drawn.get_gid() == "key"]
@@ -99,3 +111,31 @@ def draw_comparison(
         fontsize=9,
     )
     save(figure, picture)
+
+
+def _tell_apart(axes: Axes) -> None:
+    """Markers on all lines or on none; a line on which later ones lie shows beside them."""
+    lines = [drawn for drawn in axes.lines if drawn.get_gid() != "key"]
+    axes.get_ylim()  # the scale is settled when it is asked for
+    places = [axes.transData.transform(drawn.get_xydata()) for drawn in lines]
+    if any(len(place) > FEW for place in places):
+        for drawn, place in zip(lines, places, strict=True):
+            drawn.set_marker("o" if len(place) == 1 else "")
+    above = [0] * len(lines)
+    for number in reversed(range(len(lines))):
+        later = range(number + 1, len(lines))
+        hiding = [above[other] for other in later if _lies_on(places[other], places[number])]
+        above[number] = 1 + max(hiding) if hiding else 0
+    wider = min(_WIDER, _WIDEST / max([1, *above]))
+    for drawn, count in zip(lines, above, strict=True):
+        drawn.set_linewidth(_WIDTH + wider * count)
+        drawn.set_markersize(drawn.get_markersize() + wider * count)
+
+
+def _lies_on(upper: np.ndarray, lower: np.ndarray) -> bool:
+    """Whether a line hides another one, all of it, to a pixel; (points, 2), x ascending."""
+    upper, lower = (line[np.isfinite(line).all(axis=1)] for line in (upper, lower))
+    if not len(upper) or not len(lower):
+        return False
+    y = np.interp(lower[:, 0], upper[:, 0], upper[:, 1], left=np.inf, right=np.inf)
+    return bool((np.abs(y - lower[:, 1]) <= 1).all())

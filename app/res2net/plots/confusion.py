@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from res2net.plots.figure import INK, new_figure, save, shortened
+from res2net.plots.figure import FAINT, INK, heading, new_figure, save, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NAMED = 40
-"""More classes are not named in the picture: the letters would run into each other."""
+"""More classes are not named at the axes: the letters would run into each other."""
 
-_LETTERS = 28
+PAIRS = 25
+"""Of more classes, so many pairs are listed by name."""
+
+_LETTERS, _BESIDE = 28, 6.5  # inches
 
 
 def count_confusions(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -27,7 +34,8 @@ def count_confusions(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
 def draw_confusion(matrix: np.ndarray, names: Sequence[str], path: Path, title: str) -> None:
     """PNG: each row the share of a class's images by what they were taken for. Raises OSError.
 
-    Classes without images are left out; more than `NAMED` are numbered instead of named.
+    Classes without images are left out. More than `NAMED` are numbered instead of named, and the
+    pairs of them that are most often confused are listed beside.
 
     Args:
         matrix: (classes, classes), of `count_confusions`.
@@ -40,8 +48,14 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], path: Path, title: 
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
     inches = float(np.clip(0.32 * len(kept), 4.5, 11.0))
-    figure = new_figure(inches + 2, inches + 1, dpi=120)
-    axes = figure.subplots()
+    numbered = len(kept) > NAMED
+    figure = new_figure(inches + 2 + _BESIDE * numbered, inches + 1, dpi=120)
+    if numbered:
+        axes, beside = figure.subplots(1, 2, width_ratios=(inches + 2, _BESIDE))
+        called = [f"{shortened(names[index], _LETTERS)} ({index})" for index in kept.tolist()]
+        _list_pairs(beside, matrix, called)
+    else:
+        axes = figure.subplots()
     image = axes.imshow(
         100 * shares,
         cmap="Blues",
@@ -52,7 +66,7 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], path: Path, title: 
     axes.set_title(title, fontsize=10, loc="left", parse_math=False)
     axes.set_xlabel("taken for")
     axes.set_ylabel("class")
-    if len(kept) <= NAMED:
+    if not numbered:
         called = [shortened(names[index], _LETTERS) for index in kept.tolist()]
         axes.set_xticks(range(len(kept)), called, rotation=90, fontsize=8, parse_math=False)
         axes.set_yticks(range(len(kept)), called, fontsize=8, parse_math=False)
@@ -74,3 +88,20 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], path: Path, title: 
     bar = figure.colorbar(image, ax=axes, shrink=0.8)
     bar.set_label("% of the class's images")
     save(figure, path)
+
+
+def _list_pairs(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
+    """In the place of a chart: the mistakes that are most frequent, in words."""
+    axes.set_axis_off()
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    what = "Most often confused (in brackets: the axes' numbers)" if wrong.any() else "No mistakes"
+    heading(axes, what, legend=False)
+    axes.set_ylim(PAIRS, -1)
+    for place, cell in enumerate(np.argsort(-wrong, axis=None, kind="stable")[:PAIRS].tolist()):
+        true, said = divmod(cell, len(matrix))
+        if wrong[true, said]:
+            often = f"{wrong[true, said]:,} of {matrix[true].sum():,}"
+            words = f"{names[true]} \N{RIGHTWARDS ARROW} {names[said]}"
+            axes.text(0.13, place, often, ha="right", fontsize=9, color=FAINT)
+            axes.text(0.15, place, words, fontsize=9, color=INK, parse_math=False)

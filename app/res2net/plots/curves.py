@@ -13,6 +13,7 @@ from res2net.plots.figure import (
     ORANGE,
     VERMILLION,
     finish_axes,
+    fit_losses,
     heading,
     label_ends,
     legend_above,
@@ -44,15 +45,15 @@ def draw_curves(metrics_csv: Path, picture: Path) -> None:
     metrics = read_metrics(metrics_csv)
     curves = metrics.curves
     figure = new_figure(12, 4, constrained=False)
-    figure.subplots_adjust(left=0.035, right=0.985, bottom=0.125, top=0.75, wspace=0.34)
+    figure.subplots_adjust(left=0.04, right=0.985, bottom=0.125, top=0.75, wspace=0.34)
     name = metrics_csv.absolute().parent.name
-    figure.suptitle(name, x=0.035, ha="left", y=0.97, fontsize=12, parse_math=False)
+    figure.suptitle(name, x=0.04, ha="left", y=0.97, fontsize=12, parse_math=False)
     loss, accuracy, rate = figure.subplots(1, 3)
 
     line(loss, curves["train", "loss"], "train, by step", BLUE, thin=True)
     line(loss, curves["train", "epoch_loss"], "train, epoch mean", BLUE)
     line(loss, curves["val", "loss"], "val", VERMILLION)
-    heading(loss, "Loss")
+    heading(loss, f"Loss{fit_losses(loss)}")
 
     ends = []
     for split, key, label, color in _ACCURACIES:
@@ -70,7 +71,7 @@ def draw_curves(metrics_csv: Path, picture: Path) -> None:
     rate.set_ylim(0, 1.2 * max([0.0, *(y for _, y in rates)]) or 1)
     if len(rates) <= _FEW:
         for x, y in rates:
-            _name_value(rate, x, y)
+            _name_value(rate, x, y, at_end=x > 0.95 * metrics.end)
 
     for axes in (loss, accuracy, rate):
         finish_axes(axes, unit=metrics.unit, end=metrics.end)
@@ -86,13 +87,13 @@ def _how_few(points: Points) -> str:
     return f" ({('no value', 'one value', 'two values', 'three values')[len(points)]} logged)"
 
 
-def _name_value(axes: Axes, x: float, y: float) -> None:
+def _name_value(axes: Axes, x: float, y: float, *, at_end: bool) -> None:
     axes.annotate(
         f"{y:.3g}",
         xy=(x, y),
-        xytext=(0, 7),
+        xytext=(4 if at_end else 0, 7),
         textcoords="offset points",
-        ha="center",
+        ha="right" if at_end else "center",  # none leaves the picture
         fontsize=9,
         color=INK,
         bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"},  # over the line

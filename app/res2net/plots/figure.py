@@ -7,9 +7,12 @@ not spend. The Figure object is used without pyplot and needs no display.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from res2net.files.atomic import atomic_write
 from res2net.files.metrics import Points
@@ -26,6 +29,9 @@ SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
 
 FEW = 12
 """Points that still want a marker each."""
+
+_SPREAD = 20
+"""On a linear axis what is so many times smaller than the greatest value is a flat line at 0."""
 
 _HEADING = 24  # points between axes and heading: a legend has its place there
 
@@ -51,7 +57,10 @@ def new_figure(width: float, height: float, *, dpi: int = 100, constrained: bool
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all; its folder is made if need be. Raises OSError."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png")
+    with warnings.catch_warnings():
+        # a letter that the font lacks is an empty box in the picture; nothing to act on
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        figure.savefig(stream, format="png")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(stream.getvalue())
@@ -71,6 +80,38 @@ def line(axes: Axes, points: Points, label: str, color: str, *, thin: bool = Fal
     width, opacity = (0.8, 0.45) if thin else (1.6, 1.0)
     x, y = zip(*points, strict=True)
     axes.plot(x, y, color=color, lw=width, alpha=opacity, marker=marker, ms=4, label=label)
+
+
+def fit_losses(axes: Axes) -> str:
+    """Lay out the axis of losses that are drawn; returns what its heading has to add.
+
+    It is logarithmic where a linear one would flatten a curve: after a first validation with norms
+    that have hardly seen anything, after a spike, or where a run diverges. So nothing is cut off.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    curves = [np.asarray(drawn.get_ydata(), dtype=float) for drawn in axes.lines]
+    curves = [values[(values > 0) & (values < np.inf)] for values in curves]
+    curves = [values for values in curves if len(values)]
+    middle = min((float(np.median(values)) for values in curves), default=1.0)
+    if not curves or np.concatenate(curves).max() <= _SPREAD * middle:
+        return ""
+    axes.set_yscale("log")
+    if np.concatenate(curves).min() < middle / 1000:  # single steps whose loss is next to nothing
+        axes.set_ylim(bottom=middle / 1000)
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if high < 3000 * low else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _short(y)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    return ", log scale"
+
+
+def _short(value: float) -> str:
+    """`300`, `0.03`, `3e-3`, `3e18`: so few letters that every chart has room for them."""
+    if 0.01 <= value < 1000:
+        return f"{value:g}"
+    digit, power = f"{value:.0e}".split("e")
+    return f"{digit}e{int(power)}"
 
 
 def finish_axes(axes: Axes, *, unit: str, end: float) -> None:

@@ -86,7 +86,12 @@ def resolve(weights: str | os.PathLike[str], variant: str, *, cache: Path | None
         return fetch(f"{name}/{variant}", cache=cache)
     if not Path(name).suffix:
         names = [published.source for published in published_for(variant)]
-        known = ", ".join([DEFAULT, *names]) if names else f"none for {variant}"
+        if not names:
+            raise InputError(
+                f"weights {name!r}: no such file or run directory, and nobody published weights "
+                f"for {variant}; for none leave it out, in a configuration empty (model.weights=)"
+            )
+        known = ", ".join([DEFAULT, *names])
         raise InputError(
             f"weights {name!r}: no such file, run directory or published weights (names: {known})"
         )

@@ -27,7 +27,7 @@ def preprocessing_of(weights: Weights, wanted: Wanted = None) -> Preprocessing:
     is known to be published, and not all is given.
 
     Raises:
-        InputError: There is no such field.
+        InputError: There is no such field, or its value makes no sense.
     """
     if isinstance(wanted, Preprocessing):
         return wanted
@@ -39,11 +39,13 @@ def preprocessing_of(weights: Weights, wanted: Wanted = None) -> Preprocessing:
             f"{', '.join(names)}"
         )
     taken = replace(weights.preprocessing or Preprocessing(), **changes)
-    if weights.preprocessing is None and identify(weights.source) is None:
+    assumed = [name for name in names if name not in changes]
+    if assumed and weights.preprocessing is None and identify(weights.source) is None:
+        which = f"what was not given ({', '.join(assumed)}) " if changes else ""
         warnings.warn(
             f"{weights.source}: does not say how its images were prepared; taken: short side "
-            f"{taken.resize_size}, crop {taken.image_size}, {taken.interpolation}, as of published "
-            "Res2Nets (other: --image-size, --crop-fraction, --interpolation; in Python "
+            f"{taken.resize_size}, crop {taken.image_size}, {taken.interpolation}, {which}as of "
+            "published Res2Nets (other: --image-size, --crop-fraction, --interpolation; in Python "
             "preprocessing=)",
             AssumedPreprocessing,
             stacklevel=4,

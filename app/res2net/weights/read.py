@@ -213,7 +213,11 @@ def _why(variant: str, weights: Weights, problems: list[str]) -> str:
     fitting = infer_variant(weights.state_dict, format=weights.format)
     if variant in VARIANTS and fitting and variant not in fitting:
         meant = [weights.model] if weights.model in fitting else fitting
-        return f": these are weights of {' or '.join(meant)}"
+        which = "that" if len(meant) == 1 else "one of them"
+        return (
+            f": these are weights of {' or '.join(meant)}; name {which} as the model (in a "
+            f"configuration model.name={meant[0]}), or take other weights"
+        )
     said = weights.model not in (None, variant)
     whose = f" (they are of {weights.model})" if said else ""
     return f"{whose}: {name_some(problems, between='; ')}"
@@ -273,6 +277,8 @@ def _describe(
             format=format,
             licence=None if (licence := description.get("licence")) is None else str(licence),
         )
+    except InputError as error:
+        raise InputError(f"its description {METADATA_KEY!r} is damaged: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"its description {METADATA_KEY!r} is damaged: {error!r}") from error
     if weights.num_classes != num_classes:

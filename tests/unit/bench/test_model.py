@@ -125,7 +125,7 @@ def test_ceilings_are_of_this_machine() -> None:
 
 def test_the_verb(capsys) -> None:
     arguments = ["bench", "model", "res2net20_cifar", "--pass", "forward", "--batch", "1"]
-    arguments += ["--size", "32", "--rounds", "1", "--seconds", "1", "--device", "cpu"]
+    arguments += ["--size", "32", "--rounds", "1", "--seconds", "0.2", "--device", "cpu"]
     assert main([*arguments, "--json"]) == 0
     result = fits("bench_model", capsys.readouterr().out)
     assert result["work"]["variant"] == "res2net20_cifar"

@@ -107,6 +107,10 @@ def test_a_batch_larger_than_the_data(tmp_path, capsys):
     "arguments,told",
     [
         (["loader", "quickstart", "--pairs=0"], "'0' is not a positive integer"),
+        (["model", "res2net50", "--seconds=0"], "--seconds: '0' is not a number above 0"),
+        (["model", "res2net50", "--seconds=-0.1"], "--seconds: '-0.1' is not a number above 0"),
+        (["model", "res2net50", "--seconds=nan"], "--seconds: 'nan' is not a number above 0"),
+        (["model", "res2net50", "--seconds=inf"], "--seconds: 'inf' is not a number above 0"),
         (["loader"], "CONFIG"),
         (["loader", "quickstart", "data.colour=1"], "data.colour"),
         (["loder"], "did you mean loader?"),

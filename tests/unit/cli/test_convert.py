@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 from res2net.cli.main import main
-from res2net.weights.formats import from_ours
+from res2net.weights.formats import from_ours, possible_targets
 from res2net.weights.read import read_weights
 from res2net.zoo import create_model
 from schemas import fits
@@ -69,12 +69,23 @@ def test_json(tmp_path, source, capsys):
         "source": str(source),
         "destination": str(path),
         "model": NAME,
-        "from": "official",
+        "from": "official/timm",
         "to": "res2net",
         "tensors": 206,
         "parameters": 91_994,
         "in_channels": 3,
     }
+
+
+def test_only_what_to_takes_is_offered(tmp_path, source, capsys):
+    with torch.device("meta"):
+        assert "paddle" in possible_targets(create_model(NAME).state_dict())
+    message = refusal(capsys, source, tmp_path / "a.pth", "--to", "torchvision")
+    assert message == (
+        f"error: --to torchvision: has no form for {NAME} "
+        "(choices: res2net, official, timm, mmpretrain)\n"
+    )
+    assert not (tmp_path / "a.pth").exists()
 
 
 def test_averaged_weights(tmp_path, tensors, capsys):

@@ -299,3 +299,14 @@ def test_answers_quickly_and_without_torch(argv):
             end.children_user - start.children_user + end.children_system - start.children_system
         )
     assert min(seconds) < 0.5
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_named(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.jpg").touch()
+    assert main(["predict", "res2net_digits", "-dash.jpg"]) == 2
+    assert capsys.readouterr().err == (
+        "error: res2net predict: -dash.jpg: no such option; the file of that name is ./-dash.jpg\n"
+    )
+    assert main(["predict", "res2net_digits", "-other.jpg"]) == 2
+    assert "-other.jpg: no such option (options: " in capsys.readouterr().err

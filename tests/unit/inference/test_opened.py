@@ -41,20 +41,29 @@ def test_a_run_called_after_its_variant_is_found(network, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "taken"),
+    ("wanted", "taken", "told"),
     [
-        (None, Preprocessing()),
-        ({"image_size": 32}, Preprocessing(image_size=32)),
-        (PREPROCESSING, PREPROCESSING),
+        (None, Preprocessing(), "bilinear, as of published Res2Nets (other"),
+        (
+            {"image_size": 32},
+            Preprocessing(image_size=32),
+            "short side 36, crop 32, bilinear, what was not given (crop_fraction, interpolation, "
+            "mean, std) as of published Res2Nets (other",
+        ),
+        (PREPROCESSING, PREPROCESSING, ""),
+        (PREPROCESSING.to_dict(), PREPROCESSING, ""),
     ],
 )
-def test_preprocessing_of_which_the_file_says_nothing(network, tmp_path, wanted, taken, recwarn):
+def test_preprocessing_of_which_the_file_says_nothing(
+    network, tmp_path, wanted, taken, told, recwarn
+):
     file = save_network(network, tmp_path / "bare.pth", described=False)
     for weights in (file, network.state_dict()):
         predictor = Predictor(VARIANT, weights=weights, preprocessing=wanted, device="cpu")
         assert predictor.preprocessing == taken
-        if wanted is not PREPROCESSING:
+        if told:
             warning = recwarn.pop(AssumedPreprocessing)
+            assert told in str(warning.message)
             assert f"short side {taken.resize_size}, crop {taken.image_size}, b" in str(warning)
             assert warning.filename == __file__
     assert not [each for each in recwarn if each.category is AssumedPreprocessing]
@@ -67,6 +76,8 @@ def test_preprocessing_that_is_known(run, network, tmp_path, monkeypatch):
     for wrong in ({"size": 3}, 224):
         with pytest.raises(InputError, match=r"preprocessing=.* expected a Preprocessing or some"):
             Predictor(run, preprocessing=wrong)
+    with pytest.raises(InputError, match=r"^preprocessing: image_size=-1: expected an integer of"):
+        Predictor(run, preprocessing={"image_size": -1})
     monkeypatch.setattr("res2net.weights.preprocessing.identify", lambda source: "published")
     file = save_network(network, tmp_path / "bare.pth", described=False)
     assert Predictor(VARIANT, weights=file, device="cpu").preprocessing == Preprocessing()

@@ -97,3 +97,56 @@ def test_averages_are_dashed_in_the_colour_of_their_run(
     assert labels == ["a", "b", "averaged weights"]
     assert colors == ["#D55E00"]
     assert list(np.asarray(dashed.get_ydata())) == pytest.approx([80 / 3, 160 / 3, 80])
+
+
+def of_accuracies(*right: float) -> Metrics:
+    losses = [(n + 1.0, 1 - share) for n, share in enumerate(right)]
+    shares = [(n + 1.0, share) for n, share in enumerate(right)]
+    return Metrics({("train", "epoch_loss"): losses, ("val", "top1"): shares}, "epoch")
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 20])
+def test_equal_runs_are_all_seen(figures: list[Figure], epochs: int) -> None:
+    rising = [0.5 + n / 50 for n in range(epochs)]
+    same, other = of_accuracies(*rising), of_accuracies(*(0.8 * share for share in rising))
+    cut = of_accuracies(*rising[: -(-epochs // 2)])
+    draw_comparison(
+        {"a": same, "other": other, "again": same, "cut": cut, "third": same}, Path("never.png")
+    )
+    for axes in figures[0].axes:
+        lines = [line for line in axes.lines if line.get_gid() != "key"]
+        for size in ("linewidth", "markersize"):
+            a, lone, again, half, third = (getattr(line, f"get_{size}")() for line in lines)
+            # the half lies on `a` and `again` and below `third`; these lie on each other
+            assert a > again + 2
+            assert again > third + 2
+            assert half > third + 2
+            assert lone == third
+
+
+def test_many_equal_runs_do_not_fill_the_picture(figures: list[Figure]) -> None:
+    same = of_accuracies(*(0.5 + n / 50 for n in range(20)))
+    draw_comparison({str(n): same for n in range(12)}, Path("never.png"))
+    widths = [line.get_linewidth() for line in figures[0].axes[0].lines]
+    assert widths == sorted(widths, reverse=True)
+    assert len(set(widths)) == 12
+    assert max(widths) < 14
+
+
+def test_all_lines_have_markers_or_none(figures: list[Figure]) -> None:
+    short, long = of_accuracies(*([0.5] * 12)), of_accuracies(*([0.6] * 20))
+    draw_comparison({"short": short, "long": long}, Path("never.png"))
+    draw_comparison({"short": short, "one": of_accuracies(0.7)}, Path("never.png"))
+    draw_comparison({"one": of_accuracies(0.7), "long": long}, Path("never.png"))
+    found = [[line.get_marker() for line in figure.axes[0].lines] for figure in figures]
+    assert found == [["", ""], ["o", "o"], ["o", ""]]  # without a marker one point is nothing
+
+
+def test_a_run_that_diverges_leaves_the_others_readable(figures: list[Figure]) -> None:
+    good, bad = of_accuracies(0.5, 0.7, 0.8), of_accuracies(0.5, 0.3, -4999.0)
+    draw_comparison({"good": good, "bad": bad}, Path("never.png"))
+    loss, _ = figures[0].axes
+    assert loss.get_title(loc="left") == "Training loss, log scale"
+    low, high = loss.get_ylim()
+    assert low < 0.2
+    assert high > 5000

@@ -121,17 +121,18 @@ def misfit(name, weights) -> str:
 
 
 @pytest.mark.parametrize(
-    ("format", "model", "whose"),
+    ("format", "model", "whose", "which"),
     [
-        ("official", None, "res2net50_26w_4s"),
-        ("res2net", "res2net50_26w_4s", "res2net50_26w_4s"),
-        ("res2net", None, "res2net50_26w_4s or res2net50_26w_4s_paddle"),
+        ("official", None, "res2net50_26w_4s", "that"),
+        ("res2net", "res2net50_26w_4s", "res2net50_26w_4s", "that"),
+        ("res2net", None, "res2net50_26w_4s or res2net50_26w_4s_paddle", "one of them"),
     ],
 )
-def test_weights_of_another_variant_are_said_to_be_its(format, model, whose):
+def test_weights_of_another_variant_are_said_to_be_its(format, model, whose, which):
     weights = weights_on_meta("res2net50_26w_4s", format=format, model=model)
     assert misfit("res2net101_26w_4s", weights) == (
-        f"weights 'a.pth' do not fit res2net101_26w_4s: these are weights of {whose}"
+        f"weights 'a.pth' do not fit res2net101_26w_4s: these are weights of {whose}; name {which} "
+        "as the model (in a configuration model.name=res2net50_26w_4s), or take other weights"
     )
 
 

@@ -133,8 +133,12 @@ def test_what_a_user_may_call_weights(server, publish, cache, tmp_path, monkeypa
     assert resolve("runs/a.ckpt", "res2net50") == Path("runs/a.ckpt")
     with pytest.raises(InputError, match=r"'bogus': no such file.*weights \(names: in1k, officia"):
         resolve("bogus", "res2net50_14w_8s")
-    with pytest.raises(InputError, match=r"'bogus': .*\(names: none for resnet20_cifar\)"):
-        resolve("bogus", "resnet20_cifar")
+    with pytest.raises(InputError) as caught:
+        resolve("null", "resnet20_cifar")
+    assert str(caught.value) == (
+        "weights 'null': no such file or run directory, and nobody published weights for "
+        "resnet20_cifar; for none leave it out, in a configuration empty (model.weights=)"
+    )
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in1k").touch()
     assert resolve("in1k", "res2net50") == Path("in1k")  # a file comes before a name

@@ -271,6 +271,10 @@ def test_half_a_classifier(tmp_path, tensors, backbone_only):
         ({"num_classes": 11}, "says 11 classes, its head has 10"),
         ({"class_names": ["one"]}, "names 1 classes, its head has 10"),
         ({"preprocessing": {"image_size": 32}}, "its description 'res2net' is damaged"),
+        (
+            {"preprocessing": IDENTITY["preprocessing"] | {"crop_fraction": 1.5}},
+            "is damaged: preprocessing: crop_fraction=1.5: expected a number above 0 and up to 1",
+        ),
         ({"num_classes": None}, "its description 'res2net' is damaged"),
     ],
 )

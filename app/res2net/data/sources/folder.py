@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from res2net import imagenet
 from res2net.data.sources.labels import KAGGLE_LAYOUT, label_images
 from res2net.data.sources.scan import EXTENSIONS, Found, first_few, folder_problem, scan
 from res2net.data.sources.split import stratified_split
@@ -217,8 +218,14 @@ def _problems(
             problems.append(
                 f"{directory}: unknown class {first_few(sorted(lacking))} "
                 f"(known: {first_few(known)}): rename or remove its folder"
+                + ("; ImageNet's folders are named by WordNet ids" if _are_wnids(known) else "")
             )
     return problems
+
+
+def _are_wnids(names: Sequence[str]) -> bool:
+    """Whether these are classes of ImageNet, all or some."""
+    return bool(names) and imagenet.class_names().keys() >= set(names)
 
 
 def _open_flat(

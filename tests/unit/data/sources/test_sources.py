@@ -15,6 +15,7 @@ from res2net.data.sources.in_memory import ArraySource
 from res2net.data.sources.opening import open_sources
 from res2net.data.sources.split import stratified_split
 from res2net.errors import InputError
+from res2net.imagenet import class_names
 
 
 def make(root: Path, tree: dict[str, int]) -> Path:
@@ -345,6 +346,17 @@ def test_unknown_classes_are_named_beside_known_ones(tmp_path: Path) -> None:
         f"{tmp_path}: unknown class wasp (known: ant, bee, cow and 1 more): rename or remove its "
         "folder"
     )
+
+
+@pytest.mark.parametrize("known", [tuple(class_names()), ("n01440764", "n01494475")])
+def test_folders_of_imagenet_are_said_to_be_named_by_its_ids(
+    tmp_path: Path, known: tuple[str, ...]
+) -> None:
+    make(tmp_path, {"hammerhead": 1, "n01440764": 1})
+    with pytest.raises(InputError, match="unknown class hammerhead ") as caught:
+        open_folder(str(tmp_path), class_names=known)
+    told = "rename or remove its folder; ImageNet's folders are named by WordNet ids"
+    assert str(caught.value).endswith(told)
 
 
 def test_training_takes_the_names_a_model_knows(tmp_path: Path) -> None:
