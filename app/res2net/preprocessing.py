@@ -7,12 +7,11 @@ not cropped it is more: beyond it Pillow has nothing, DALI repeats the last pixe
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from res2net.errors import InputError
@@ -25,6 +24,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 INTERPOLATIONS = ("bilinear", "bicubic")
+
+_BEYOND = 1e18
+"""No size, mean or deviation is as large; NaN is not below it either."""
 
 _PIECE = 2**17
 """Numbers that are normalised at a time on the CPU: half a megabyte of float32."""
@@ -165,15 +167,18 @@ def _in_pieces(images: torch.Tensor, factors: torch.Tensor, offsets: torch.Tenso
     return normal
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    return is_real and bool(-_BEYOND < value < _BEYOND)
+
+
+def _is_integer(value: Any) -> bool:
+    return _is_number(value) and value == int(value)
 
 
 def _are_three(values: Any) -> bool:
+    if hasattr(values, "tolist"):  # of NumPy or PyTorch
+        values = values.tolist()
     three = isinstance(values, (tuple, list)) and len(values) == 3
     return three and all(map(_is_number, values))
 

@@ -277,7 +277,8 @@ def test_the_transcript_is_what_is_printed(
         words = shlex.split(line)
         arguments = quick(words, 0)
         if words[1] == "train":
-            arguments.append("trainer.max_epochs=2")
+            # more for the one that is interrupted: it must not end before it hears of it
+            arguments.append(f"trainer.max_epochs={9 if '^C' in shown else 3}")
         if "^C" in shown:
             printed = interrupted(arguments, environment)
         else:

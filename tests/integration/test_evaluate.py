@@ -199,12 +199,17 @@ def test_signals_end_it_as_they_end_other_verbs(
     monkeypatch.setattr(
         EvaluationBar, "on_validation_batch_end", lambda *_: os.kill(os.getpid(), number)
     )
-    before = signal.getsignal(signal.SIGINT), signal.signal(number, signal.getsignal(number))
-    assert main(["test", str(weights), "--data", str(images)]) == 128 + number
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, number)}
+    if number != signal.SIGINT:
+        signal.signal(number, signal.SIG_DFL)  # by nohup it is ignored
+    try:
+        assert main(["test", str(weights), "--data", str(images)]) == 128 + number
+    finally:
+        for each, handler in before.items():  # Lightning ignores Ctrl-C from then on
+            signal.signal(each, handler)
     ends = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
     out, err = capsys.readouterr()
     assert (out, err.strip()) == ("", ends)
-    signal.signal(signal.SIGINT, before[0])  # Lightning ignores it from then on
 
 
 def test_batches_are_not_filled_up_with_nothing_but_padding(weights, images, monkeypatch) -> None:

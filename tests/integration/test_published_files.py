@@ -34,10 +34,10 @@ NAMES = list(imagenet.class_names().values())
 # The files of one line hold the same random weights, each as its publisher writes them.
 GROUPS = [
     ("official/res2net50_14w_8s", "timm/res2net50_14w_8s", "mmpretrain/res2net50_14w_8s"),
-    ("official/res2net_dla60", "timm/res2net_dla60"),
     ("paddle_ssld/res2net50_vd_26w_4s",),
 ]
 MORE_GROUPS = [
+    ("official/res2net_dla60", "timm/res2net_dla60"),
     ("official/res2net101_v1b_26w_4s", "timm/res2net101_v1b_26w_4s", "mmdet/res2net101_v1b_26w_4s"),
     ("paddle/res2net50_26w_4s_paddle",),
 ]

@@ -54,6 +54,7 @@ def test_a_description_that_lacks_something_is_refused() -> None:
         ("image_size", 0, "an integer of 1 or more"),
         ("image_size", 32.5, "an integer of 1 or more"),
         ("image_size", "32", "an integer of 1 or more"),
+        ("image_size", 10**400, "an integer of 1 or more"),
         ("crop_fraction", 0, "a number above 0 and up to 1"),
         ("crop_fraction", 1.01, "a number above 0 and up to 1"),
         ("crop_fraction", math.nan, "a number above 0 and up to 1"),
@@ -87,6 +88,8 @@ def test_values_are_plain_numbers_and_tuples() -> None:
     given = Preprocessing(np.int64(32), 1, mean=[0, 0, 0], std=[np.float32(0.5)] * 3)  # type: ignore[arg-type]
     assert given == Preprocessing(32, 1.0, mean=(0.0, 0.0, 0.0), std=(0.5, 0.5, 0.5))
     assert json.loads(json.dumps(given.to_dict())) == given.to_dict()
+    zeros = torch.tensor([0.0, 0.0, 0.0])
+    assert Preprocessing(32.0, 1, mean=zeros, std=np.full(3, 0.5)) == given  # type: ignore[arg-type]
     assert given.normalise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).unique().item() == 2
 
 

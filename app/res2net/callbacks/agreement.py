@@ -42,6 +42,6 @@ def patience(stall_minutes: float) -> timedelta:
     """For how long ranks wait for each other.
 
     Longer than the watchdog, or they would give up as it awakes: then nobody tells where each
-    stands, and nothing is started again.
+    stands, and nothing is started again. Also for how long they wait for one that never comes.
     """
     return timedelta(minutes=max(30.0, 2 * stall_minutes))

@@ -41,7 +41,7 @@ class Average(L.Callback):
         self._step = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # copied here, on the device
+        # copied here and not before: on the device, with the weights that a resume has loaded
         assert isinstance(pl_module.model, nn.Module)
         self.network = copy.deepcopy(pl_module.model).requires_grad_(False).eval()
         self._updates = 0
@@ -71,8 +71,8 @@ class Average(L.Callback):
 
     @torch.no_grad()
     def _update(self, model: nn.Module) -> None:
-        """A few kernels, and none of them is waited for: torch's AveragedModel looks at a counter,
-        for which the host would wait for the device in every step."""
+        """A few kernels, and none of them is waited for: torch's AveragedModel copies a counter to
+        the device in each update, for which the host waits until the step is done."""
         assert self.network is not None
         ours, theirs = (_by_kind(network) for network in (self.network, model))
         if self._updates == 0:

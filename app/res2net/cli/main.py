@@ -99,11 +99,12 @@ def entry_point() -> NoReturn:
     """What the `res2net` script calls."""
     # PyTorch asks once, at its first allocation: batches in large pages cost fewer page faults
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # under LC_ALL=C a name may not be writable
+    # a name that the encoding of the terminal lacks ends nothing
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
     code = main()
-    if code == STOPPED:  # all is saved and told: nothing is left to interrupt
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if stopping.is_leaving():  # all is saved and told, and the interpreter ends
+        stopping.leave_in_peace()
     sys.exit(code)
 
 

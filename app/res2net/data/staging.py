@@ -181,7 +181,14 @@ def plan_staging(stage_to: str, *sources: ShardSource) -> tuple[Staging, tuple[S
         raise InputError(
             f"data.stage_to={stage_to}: {socket.gethostname()} has no such environment variable"
         )
-    paths = sorted({os.path.abspath(file) for source in sources for file in source.files})
+    # one copy by whatever way the folder is named; the files keep the names they have there
+    paths = sorted(
+        {
+            os.path.join(os.path.realpath(os.path.dirname(file)), os.path.basename(file))
+            for source in sources
+            for file in source.files
+        }
+    )
     files = tuple(map(Original.at, paths))
     # shards that were written anew have another folder: jobs may still read the former ones
     owner = os.getuid() if sys.platform != "win32" else 0

@@ -23,10 +23,12 @@ def global_rank() -> int:
     """Number of this process among all of the run.
 
     Lightning's launcher, torchrun and srun run the whole command once for each rank, before any
-    process group exists: the environment is all there is to ask. By NODE_RANK alone the number is
-    that of the node or in the node; it is 0 for one process only in any case.
+    process group exists: the environment is all there is to ask. On nodes that were started by
+    hand (NODE_RANK) the number is that in the node or of the node, and 0 for one process only.
     """
-    keys = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
+    keys = ["RANK", "SLURM_PROCID", "LOCAL_RANK"]
+    if "LOCAL_RANK" in os.environ:  # else nothing is started yet, and each node speaks for itself
+        keys.append("NODE_RANK")
     ranks = (os.environ.get(key, "") for key in keys)
     return next((int(rank) for rank in ranks if rank not in ("", "0")), 0)
 

@@ -95,15 +95,16 @@ def test_a_small_run(folder):
         turns += 1
 
     work = work_of(folder)
-    result = compare_loaders(work.config, pairs=2, images=16, progress=count)
-    assert turns == 6
-    assert list(result["contenders"]) == list(CONTENDERS)
+    two = ("loader", "torchvision")  # each is a process that takes seconds to start
+    result = compare_loaders(work.config, pairs=2, images=16, contenders=two, progress=count)
+    assert turns == 4
+    assert list(result["contenders"]) == [*two]
     fits("bench_loader", json.dumps({"command": "res2net bench loader", **result}))
     for summary in result["contenders"].values():
         assert summary["images_per_second"] > 1 and summary["cpu_ms_per_image"] >= 0
         assert 50 < summary["memory_mb"] <= summary["rss_mb"] < 100_000
         assert [turn["images"] for turn in summary["turns"]] == [16, 16]
-    assert list(result["ratios"]) == ["loader/dali", "loader/torchvision"]
+    assert list(result["ratios"]) == ["loader/torchvision"]
     ours, theirs = (result["contenders"][name]["turns"] for name in ("loader", "torchvision"))
     assert result["ratios"]["loader/torchvision"]["pairs"] == [
         one["images_per_second"] / other["images_per_second"]

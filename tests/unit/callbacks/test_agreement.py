@@ -8,8 +8,9 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
 from res2net.callbacks.agreement import Agreement, patience
+from res2net.config.load import load_config
 from res2net.training.plan import Plan
-from res2net.training.trainer import build_trainer
+from res2net.training.trainer import training_trainer
 
 
 @pytest.fixture
@@ -33,11 +34,15 @@ def test_a_group_hears_what_was_said_one_step_before() -> None:
 
 
 @pytest.mark.parametrize(("stall_minutes", "minutes"), [(0, 30), (15, 30), (30, 60), (120, 240)])
-def test_ranks_wait_longer_than_the_watchdog(stall_minutes: float, minutes: float) -> None:
-    assert patience(stall_minutes) == timedelta(minutes=minutes)
-    plan = Plan("cpu", 2, 1, threads=1)
-    strategy = build_trainer(
-        plan, precision="32-true", callbacks=[], stall_minutes=stall_minutes, logger=False
-    ).strategy
-    assert isinstance(strategy, DDPStrategy)
-    assert strategy._timeout == timedelta(minutes=minutes)
+@pytest.mark.usefixtures("group")
+def test_ranks_wait_longer_than_the_watchdog(
+    stall_minutes: float, minutes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("quickstart", [f"trainer.stall_minutes={stall_minutes}"])
+    trainer = training_trainer(config, Plan("cpu", 2, 1, threads=1), callbacks=[], logger=False)
+    assert isinstance(trainer.strategy, DDPStrategy)
+    assert trainer.strategy._timeout == timedelta(minutes=minutes)
+    asked: list[timedelta] = []
+    monkeypatch.setattr(distributed, "new_group", lambda backend, timeout: asked.append(timeout))
+    Agreement(patience(stall_minutes))
+    assert asked == [timedelta(minutes=minutes)]

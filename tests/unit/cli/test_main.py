@@ -260,11 +260,17 @@ def test_a_name_that_the_terminal_s_encoding_lacks_is_escaped(tmp_path):
     assert done.returncode == 0 and b"\\u65e5\\u672c" in done.stdout, done.stderr
 
 
-def test_after_all_is_saved_ctrl_c_hurries_nothing(verb):
+def test_after_all_is_saved_ctrl_c_hurries_nothing(verb, monkeypatch):
     def train(arguments):
-        for _ in range(3):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopping.received() == signal.SIGINT and not stopping.is_leaving()
+        stopping.leave_in_peace()
+        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(stopping, "PATIENCE", 0.0)  # but not for ever
+        with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-            stopping.leave_in_peace()
+        monkeypatch.undo()
+        verb(train)
         raise Stopped("by SIGINT at step 3", number=signal.SIGINT)
 
     verb(train)

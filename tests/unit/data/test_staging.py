@@ -111,6 +111,8 @@ def test_shards_that_are_links_to_other_names(root: Path, place: Path, tmp_path:
         shard.symlink_to(tmp_path / f"blob-{number}")
     originals = open_shards(str(root))
     staged, sources = plan_staging(str(place), *originals)
+    (tmp_path / "linked").symlink_to(root)
+    assert plan(tmp_path / "linked", place) == staged
     staged.copy()
     assert tars(staged.folder) == tars(root)
     assert not any(path.is_symlink() for path in staged.folder.iterdir())

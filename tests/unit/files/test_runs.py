@@ -166,6 +166,7 @@ def test_the_summary_is_empty_before_there_is_one(run: RunDirectory) -> None:
         ({"LOCAL_RANK": "0", "RANK": "0", "SLURM_PROCID": "0"}, True),
         ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True),
         ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),  # nodes that were started by hand
+        ({"NODE_RANK": "1"}, True),  # before anything is started there
         ({"NODE_RANK": "0", "LOCAL_RANK": "1"}, False),
     ],
 )

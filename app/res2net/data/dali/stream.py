@@ -117,7 +117,8 @@ class Stream:
                 ahead = range(self.position, self.position + PREFETCH + 2)
                 bad = next(filter(None, map(self._undecodable, ahead)), {})
                 if not bad:
-                    raise self._unexplained(error) from error
+                    self._check_reading(error)
+                    raise
                 self._put_aside(bad, error)
                 continue
             if not bad:
@@ -211,13 +212,16 @@ class Stream:
                 found[index] = why
         return found
 
-    def _unexplained(self, error: RuntimeError) -> Exception:
-        """What to raise for an error of DALI's, as all images of its batch are good."""
+    def _check_reading(self, error: RuntimeError) -> None:
+        """Raise WorkError if DALI could not read a file, though it can be read by now."""
         operator, _, rest = str(error).partition("encountered:")
         if "fn.io.file.read" not in operator:
-            return error
+            return
         what = rest.strip().partition("\n")[0]
-        return WorkError(f"{what}; it can be read now: was a disk or a network away for a moment?")
+        self._failure = WorkError(
+            f"{what}; it can be read now: was a disk or a network away for a moment?"
+        )
+        raise self._failure from error
 
     def _put_aside(self, bad: dict[int, str], cause: Exception | None) -> None:
         """Go on without some samples, or raise."""

@@ -97,9 +97,10 @@ def test(name: str, asked: Asked) -> dict[str, Any]:
     config = config or Config()
     preprocessing = _preprocessing(read.preprocessing or preprocessing_of(config.data), asked)
     batch_size = asked.batch_size or config.data.eval_batch_size
-    # batches are filled up: beyond the usual size not with nothing but what fills
-    each = -(-len(source) // plan.world_size)
-    batch_size = min(batch_size, max(each, DataConfig.eval_batch_size))
+    if asked.recalibrate_bn is None:
+        # a batch is filled up: one of more images than there are would take their time, too
+        each = -(-len(source) // plan.world_size)
+        batch_size = min(batch_size, max(each, DataConfig.eval_batch_size))
     training = None
     if asked.recalibrate_bn is not None:
         training = _training_images(read, asked.recalibrate_bn, batch_size * plan.world_size)
