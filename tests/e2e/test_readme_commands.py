@@ -278,7 +278,8 @@ def test_the_transcript_is_what_is_printed(
         arguments = quick(words, 0)
         if words[1] == "train":
             # more for the one that is interrupted: it must not end before it hears of it
-            arguments.append(f"trainer.max_epochs={9 if '^C' in shown else 3}")
+            epochs = 9 if "^C" in shown else 3 if "run.resume=auto" in words else 1
+            arguments.append(f"trainer.max_epochs={epochs}")
         if "^C" in shown:
             printed = interrupted(arguments, environment)
         else:

@@ -262,7 +262,9 @@ def test_one_image_takes_little_more_than_importing_torch(tmp_path) -> None:
 
     imports = [sys.executable, "-c", "import torch, torchvision"]
     predict = [COMMAND, "predict", "res2net_digits", "--sample"]
-    pairs = [(seconds(*imports), seconds(*predict)) for _ in range(2)]
+    pairs = [(seconds(*imports), seconds(*predict))]
+    if pairs[0][1] > 1.5 * pairs[0][0]:  # once more, as a first start fills the disk's cache
+        pairs.append((seconds(*imports), seconds(*predict)))
     assert min(ours for _, ours in pairs) <= 1.5 * min(base for base, _ in pairs), pairs
 
 
