@@ -123,8 +123,11 @@ FIVE = (1, 5, 6, 9, 14)
 """In the first step, before and after an epoch's last one, in the middle, in the last epoch."""
 
 
-@pytest.mark.parametrize("data_set", [folder, shards, cifar])
-@pytest.mark.parametrize("stops", [(8,), pytest.param(FIVE, marks=pytest.mark.soak)], ids=len)
+ONCE = [(folder, (8,)), (shards, (8,))]  # images in memory: test_kills.py
+AGAIN = [pytest.param(each, FIVE, marks=pytest.mark.soak) for each in (folder, shards, cifar)]
+
+
+@pytest.mark.parametrize(("data_set", "stops"), [*ONCE, *AGAIN])
 def test_killed_on_two_ranks_equals_never_killed(
     data_set, stops: tuple[int, ...], tmp_path: Path, environment: dict[str, str]
 ) -> None:

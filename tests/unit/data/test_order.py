@@ -199,7 +199,8 @@ def test_repeats_come_in_one_step_on_different_ranks(
         if world % repeats == 0:
             assert all(len(set(batch.tolist())) == batch_size for batch in batches)
     assert len(seen) == len(set(seen)) == count // repeats
-    assert ranks[0].epoch(0).tolist() != ranks[0].epoch(1).tolist() or count == repeats
+    if len(seen) > 8:  # of fewer two epochs are the same by chance
+        assert ranks[0].epoch(0).tolist() != ranks[0].epoch(1).tolist()
 
 
 @given(
