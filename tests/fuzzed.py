@@ -1,0 +1,38 @@
+"""Readers as the tests of fuzzing call them: of a path alone."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fuzzing import FREE, MEGABYTE
+from res2net.errors import InputError, WorkError
+
+
+def misbehave(path: Path) -> None:
+    """Does what the file says: each way in which a reader may end."""
+    if path.is_dir():
+        names = sorted(str(found.relative_to(path)) for found in path.rglob("*"))
+        raise InputError(", ".join(names))
+    what = path.read_bytes()[:10].strip(b"\0").decode()
+    if what == "refuse":
+        raise InputError("no such thing")
+    if what == "fail":
+        raise WorkError("no room")
+    if what == "raise":
+        _ = 1 / 0
+    if what == "exit":
+        raise SystemExit(0)
+    if what == "leave":
+        os._exit(0)
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "spin":
+        while True:
+            pass
+    if what == "sleep":
+        time.sleep(1000)
+    if what == "fill":
+        np.ones(FREE // 8 + 2 * MEGABYTE)
