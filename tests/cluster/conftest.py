@@ -96,8 +96,11 @@ class Cluster:
             assert time.monotonic() < deadline
             time.sleep(0.2)
 
-    def wait(self, number: int, *, seconds: float) -> Job:
-        """Until a job has ended. A job that is still there after `seconds` is cancelled: fails."""
+    def wait(self, number: int, *, seconds: float, read: bool = True) -> Job:
+        """Until a job has ended. A job that is still there after `seconds` is cancelled: fails.
+
+        `read`: what it printed; not where SLURM tells another name of that file than it has.
+        """
         start = time.monotonic()
         while (job := self.describe(number))["JobState"] in WAITING:
             if time.monotonic() - start > seconds:
@@ -115,7 +118,7 @@ class Cluster:
             job["JobState"],
             int(job["ExitCode"].split(":")[0]),
             3600 * hours + 60 * minutes + rest,
-            Path(job["StdOut"]).read_text(),
+            Path(job["StdOut"]).read_text() if read else "",
         )
 
 

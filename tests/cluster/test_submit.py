@@ -2,12 +2,15 @@
 
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from res2net.cluster.submit import Allocation, batch_script, log_path, log_pattern
+from res2net.errors import InputError
 from runs import COMMAND
 from schemas import fits
 
@@ -77,3 +80,75 @@ def test_a_training_two_seeds_and_an_evaluation(cluster: Cluster, tmp_path: Path
         checkpoint = torch.load(folder / f"checkpoints/seeds-{task}/last.ckpt", weights_only=True)
         seeds.append(checkpoint["res2net"]["config"]["run"]["seed"])
     assert seeds == [0, 1]
+
+
+VALUES = (
+    *(
+        "a b",
+        "a#b",
+        "#",
+        "a\\b",
+        "\\",
+        "a'b",
+        "'",
+        'a"b',
+        '"',
+        "\\\\'\"#",
+        "a%jb%%x%A",
+        "%",
+        "-x",
+        "--wrap=x",
+    ),
+    *(
+        "$(touch X)",
+        "`touch X`",
+        "a;touch X",
+        "~",
+        "*",
+        "!!",
+        ":",
+        "a=b,c",
+        "é日本",
+        "a\u00a0b",
+        "packjob",
+    ),
+    *("hetjob", "#SBATCH --nodes=9", "x" * 900, " a ", "a  b", "${IFS}", "&& touch X", "<(x)"),
+)
+
+
+def test_sbatch_reads_what_went_in(cluster: Cluster, tmp_path: Path) -> None:
+    """The real sbatch, with values that mean something to it, to SLURM's patterns or to a shell."""
+    jobs = {}
+    for number, value in enumerate(VALUES):
+        place = tmp_path / f"{number}{value[:200]}"
+        folder = place / "out"
+        folder.mkdir(parents=True)
+        allocation = Allocation(value, gpus=0, cpus=1, more=(f"comment={value}", "hold"))
+        options = {"chdir": str(place), **allocation.options()}
+        if "\\" in value:
+            with pytest.raises(InputError, match="backslash"):
+                log_pattern(folder, value[:200], array=False)
+            with pytest.raises(InputError, match="backslash"):
+                log_pattern(place, "x", array=False)
+            options["output"] = "/dev/null"
+        else:
+            options["output"] = log_pattern(folder, value[:200], array=False)
+        text = batch_script(options, ["quickstart"], environment=sys.prefix)
+        # not the training: where it is, what it is called
+        script, shell = tmp_path / f"{number}.sbatch", "pwd; printf '%s\\n' \"$SLURM_JOB_NAME\""
+        script.write_text(text.split("\nset -euo pipefail\n")[0] + f"\n{shell}\n")
+        jobs[value] = cluster.call("sbatch", "--parsable", str(script), cwd=tmp_path), options
+    for value, (job, _) in jobs.items():
+        shown = cluster.call("scontrol", "show", "job", job)
+        assert f" JobName={value}\n" in f"{shown}\n", shown
+        assert f"   Comment={value} \n" in f"{shown}\n", shown
+        assert "NumNodes=1" in shown and "NumTasks=1" in shown
+    for job, _ in jobs.values():
+        cluster.call("scontrol", "release", job)
+    for value, (job, options) in jobs.items():
+        ended = cluster.wait(int(job), seconds=60, read=False)
+        assert ended.state == "COMPLETED", ended
+        if "\\" not in value:
+            log = Path(log_path(options["output"], job))
+            assert log.read_text() == f"{options['chdir']}\n{value}\n"
+    assert not list(tmp_path.rglob("X"))

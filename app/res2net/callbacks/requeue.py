@@ -22,7 +22,7 @@ def requeue() -> str:
     Returns what became of it, in words; nothing where there is no job.
     """
     number = os.environ.get("SLURM_JOB_ID", "")
-    if not number or "SLURM_STEP_ID" not in os.environ:  # not a task
+    if not number.isdecimal() or "SLURM_STEP_ID" not in os.environ:  # not a task
         return ""
     for _ in range(ATTEMPTS):
         job = slurm.ask(number)
@@ -56,4 +56,4 @@ def _task_of_array() -> str:
     """This job's name where it is a task of an array: one of them has the number of the whole array
     as its own, and by that number all would start again, those that have ended, too."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{key}", "") for key in ("JOB_ID", "TASK_ID"))
-    return f"{array}_{task}" if array and task else ""
+    return f"{array}_{task}" if array.isdecimal() and task.isdecimal() else ""

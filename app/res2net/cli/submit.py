@@ -17,6 +17,7 @@ from res2net.cluster.submit import (
     find_sbatch,
     log_path,
     log_pattern,
+    sbatch_command,
     submit,
     write_script,
 )
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     script = folder / f"{config.run.name}.sbatch"
     if not arguments.dry_run:
         script = write_script(folder, config.run.name, text)
-    command = [sbatch, "--parsable", str(script)]
+    command = sbatch_command(sbatch, script)
     job = None if arguments.dry_run else submit(command, options)
     log = log_path(options["output"], job or "JOB")
     if arguments.json:

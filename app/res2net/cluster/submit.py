@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from res2net.errors import InputError, WorkError
-from res2net.files.atomic import atomic_write_text
+from res2net.files.atomic import atomic_write_text, new_folder
+from res2net.files.names import LONGEST, shown
 
 SHELLS = ("bash", "interactive")
 """Names of jobs by which Lightning takes the job for a shell."""
@@ -22,6 +23,17 @@ SECONDS = 120.0
 # Variables whose names are not those of the options; they would win over the script's lines.
 _VARIABLES = {"time": "SBATCH_TIMELIMIT", "array": "SBATCH_ARRAY_INX"}
 _LINE = re.compile(r"#+SBATCH --([a-z-]+)")
+_RANGE = "[0-9]+(-[0-9]+(:[0-9]+)?)?"
+_NAMES = r"[\w.@+:/-]+(,[\w.@+:/-]+)*"
+_SHAPES = {
+    "time": ("([0-9]+-)?[0-9]+(:[0-9]+){0,2}|(?i:infinite|unlimited)", "minutes or 24:00:00"),
+    "array": (f"{_RANGE}(,{_RANGE})*(%[0-9]+)?", "0-4, 1,3,5 or 1-12%4"),
+    "partition": (_NAMES, "a name, or names with commas between"),
+    "account": (_NAMES, "a name"),
+}
+"""Option -> what sbatch takes, and how a message says so."""
+_WHOSE = {"chdir": "the working directory", "output": "run.dir and run.name: the log"}
+"""Options that nobody gave as such."""
 _START = "set -euo pipefail\n"
 
 
@@ -48,12 +60,9 @@ class Allocation:
         """sbatch's options by name; of those that take no value the value is empty.
 
         Raises:
-            InputError: a name that Lightning takes for a shell's, or no option of sbatch.
+            InputError: a name that Lightning takes for a shell's, no option of sbatch, or a value
+                that it would not take.
         """
-        if self.job_name in SHELLS:
-            raise InputError(
-                f"--job-name {self.job_name}: means a shell to Lightning; choose another"
-            )
         given = {
             "job-name": self.job_name,
             "nodes": str(self.nodes),
@@ -68,9 +77,18 @@ class Allocation:
         options = {name: value for name, value in given.items() if value}
         for option in self.more:
             name, _, value = option.lstrip("-").partition("=")
-            if not re.fullmatch("[a-z][a-z-]+", name) or "\n" in value:
-                raise InputError(f"--sbatch {option!r}: expected NAME=VALUE or NAME, as qos=high")
+            if not re.fullmatch("[a-z][a-z-]{1,40}", name):
+                raise InputError(
+                    f"--sbatch '{shown(option)}': expected NAME=VALUE or NAME, as qos=high"
+                )
             options[name] = value
+        if options["job-name"] in SHELLS:
+            raise InputError(
+                f"--job-name {options['job-name']}: means a shell to Lightning; choose another"
+            )
+        for name, (shape, words) in _SHAPES.items():
+            if (value := options.get(name, "")) and not re.fullmatch(shape, value):
+                raise InputError(f"--{name} '{shown(value)}': expected {words}")
         return options
 
 
@@ -81,7 +99,21 @@ def batch_script(
 
     It is slurm/train.sbatch, with `array` among the options slurm/array.sbatch, with other #SBATCH
     lines and, before its first command, the arguments and the Python environment.
+
+    All that comes from outside goes in here and is quoted here: for sbatch, whose lines have rules
+    of their own, and for the shell.
+
+    Raises:
+        InputError: a value that no line of a script can hold as it is.
     """
+    for name, value in options.items():
+        _check_text(_WHOSE.get(name, f"--{name}"), value)
+    for argument in arguments:
+        _check_text("CONFIG key=value", argument)
+    python = os.fspath(environment)
+    _check_text("the Python environment", python)
+    if ":" in python:
+        raise InputError(f"the Python environment '{python}': a : in its path would part PATH")
     lines = _template("array" if "array" in options else "train").splitlines(keepends=True)
     left = dict(options)
     text, end = [], 0
@@ -95,15 +127,24 @@ def batch_script(
     text[end:end] = [_option_line(*option) for option in left.items()]
     start = text.index(_START) + 1
     text[start:start] = [
-        f"VENV={shlex.quote(os.fspath(environment))}\n",
+        f"VENV={shlex.quote(python)}\n",
         f"(($#)) || set -- {shlex.join(arguments)}\n",
     ]
     return "".join(text)
 
 
 def log_pattern(folder: Path, name: str, *, array: bool) -> str:
-    """The option `output` for the run `name`: a new file for each job."""
-    return f"{folder.absolute() / name}".replace("%", "%%") + ("-%A_%a.out" if array else "-%j.out")
+    """The option `output` for the run `name`: a new file for each job.
+
+    Raises InputError for a path with a backslash, behind which SLURM fills in nothing.
+    """
+    path = str(folder.absolute() / name)
+    if "\\" in path:
+        raise InputError(
+            f"'{shown(path)}': SLURM reads a backslash in the name of an output file as its own; "
+            "choose another run.dir or another working directory"
+        )
+    return path.replace("%", "%%") + ("-%A_%a.out" if array else "-%j.out")
 
 
 def log_path(pattern: str, job: str) -> str:
@@ -130,20 +171,25 @@ def write_script(folder: Path, name: str, text: str) -> Path:
     """
     number = 1
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        while True:
-            path = folder / (f"{name}.sbatch" if number == 1 else f"{name}-{number}.sbatch")
-            if not os.path.lexists(path):
-                atomic_write_text(path, text)
-                return path
-            if path.read_bytes() == text.encode():
-                return path
-            number += 1
+        with new_folder(folder):
+            while True:
+                path = folder / (f"{name}.sbatch" if number == 1 else f"{name}-{number}.sbatch")
+                if not os.path.lexists(path):
+                    atomic_write_text(path, text)
+                    return path
+                if path.read_bytes() == text.encode():
+                    return path
+                number += 1
     except OSError as error:
         raise InputError(
             f"cannot write {folder}, where the script and the output belong ({error.strerror}): "
             "choose another run.dir"
         ) from error
+
+
+def sbatch_command(sbatch: str, script: Path) -> list[str]:
+    """What hands in a script; a path that begins with a dash stays a path."""
+    return [sbatch, "--parsable", f"./{script}" if str(script).startswith("-") else str(script)]
 
 
 def submit(command: Sequence[str], options: Mapping[str, str]) -> str:
@@ -180,5 +226,20 @@ def _template(name: str) -> str:
     return (folder / f"{name}.sbatch").read_text("utf-8")
 
 
+def _check_text(what: str, value: str) -> None:
+    """Raises InputError, naming the value, for what no line of a script holds as it is.
+
+    Neither for a reader, nor for a shell: what is seen in the script is what is run.
+    """
+    if shown(value) != value:
+        raise InputError(
+            f"{what} '{shown(value, longest=200)}': a batch script takes no control or invisible "
+            f"characters, nor bytes that are no UTF-8, nor more than {LONGEST:,} characters"
+        )
+
+
 def _option_line(name: str, value: str) -> str:
-    return f"#SBATCH --{name}{'=' if value else ''}{shlex.quote(value) if value else ''}\n"
+    """As sbatch reads it: a backslash takes the next sign as it is, also within quotes."""
+    if re.search(r"[^\w@%+=:,./-]", value, re.ASCII):
+        value = '"' + re.sub(r'(["\\#])', r"\\\1", value) + '"'
+    return f"#SBATCH --{name}{'=' if value else ''}{value}\n"

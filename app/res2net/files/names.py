@@ -1,22 +1,62 @@
-"""Names of files as they are shown: they may hold anything but a slash and a zero byte."""
+"""Texts of foreign origin as people see them: names of files, of classes and of runs, messages.
+
+They may hold anything: what a terminal obeys, ends of lines, signs that cannot be seen or that turn
+the order of those behind them round, and what a spreadsheet takes for a formula.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 
-# C0, DEL, C1, and Unicode's own ends of lines
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+LONGEST = 4096
+"""Characters of a text that are shown: no path of a file is longer."""
+_CELL = 32_767
+"""Characters that a spreadsheet takes in a cell."""
+
+# C0, DEL, C1; Unicode's own ends of lines; its invisible signs: soft hyphen, fillers, joiners,
+# those of the direction of writing (bidi), marks of bytes' order, annotations and tags
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those that stand for no byte
+_FORMULA = re.compile(r"(^|;)(\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def printable(text: str) -> str:
-    r"""In one line and without what a terminal obeys: `\n` and `\x1b` as Python writes them.
+    r"""In one line, and without what cannot be seen: `\n` and `\x1b` as Python writes them.
 
     What is not UTF-8 stays as `os.fsdecode` gives it.
     """
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(_escaped, text)
 
 
 def valid(text: str) -> str:
     r"""Text that every reader of UTF-8 and JSON takes: bytes that are not UTF-8 become `\xe9`."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+    return os.fsencode(_SURROGATE.sub(_escaped, text)).decode("utf-8", "backslashreplace")
+
+
+def shown(text: str | os.PathLike[str], *, longest: int = LONGEST) -> str:
+    """`printable` and `valid`; the end of what is too long is replaced by how long it is."""
+    text = os.fspath(text)
+    cut = "" if len(text) <= longest else f"... ({len(text):,} characters)"
+    return printable(valid(text[:longest])) + cut
+
+
+def cell(value: object) -> object:
+    """A cell of a CSV file for people: text as `shown` shows it, and never a formula.
+
+    A spreadsheet runs a cell that begins with = + - or @, and where it separates cells by ; what
+    follows one begins a cell, too: before such a sign a ' is put. Numbers stay as they are.
+
+    Source: OWASP, CSV Injection.
+    """
+    if not isinstance(value, str):
+        return value
+    return _FORMULA.sub(r"\1'\2", shown(value, longest=_CELL))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape", "surrogatepass").decode()

@@ -139,6 +139,43 @@ def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
         assert expected in refusal(capsys, *arguments, "--no-check")
 
 
+@pytest.mark.parametrize("sign", ["\n", "\x1b", "\u202e", "\udcff"])
+def test_what_would_be_a_command_is_refused(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    attack = f"gpu{sign}touch X{sign}:"
+    for arguments in (
+        *(["quickstart", option, attack] for option in ("--partition", "--account", "--time")),
+        ["quickstart", "--array", f"0-4{sign}"],
+        *(["quickstart", option, attack] for option in ("--job-name", "--sbatch")),
+        ["quickstart", "--sbatch", f"qos={attack}"],
+        *(["quickstart", f"{key}={attack}"] for key in ("run.name", "run.dir", "data.root")),
+        ["quickstart", f"run.dir=a{sign}", f"run.name=b{sign}", "--job-name", "c"],
+    ):
+        told = refusal(capsys, *arguments, "--no-check")
+        assert len(told) > 20 and told.isprintable(), told
+    Path(f"c{sign}.yaml").touch()
+    assert main(["submit", f"c{sign}", "run.name=x", "--no-check"]) == 2
+    Path(f"c{sign}.yaml").unlink()
+    elsewhere = place / f"of{sign}touch X{sign}"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for more in ([], ["--dry-run"]):
+        assert main(["submit", "quickstart", "run.dir=/nowhere/x", "--no-check", *more]) == 2
+        err = capsys.readouterr().err
+        assert "the working directory '" in err and err.splitlines()[-1].isprintable()
+    monkeypatch.chdir(place)
+    elsewhere.rmdir()
+    monkeypatch.setattr(sys, "prefix", f"/venv{sign}touch X")
+    assert "the Python environment '/venv" in refusal(capsys, "quickstart", "--no-check")
+
+
+def test_a_run_dir_is_no_option_of_sbatch(place: Path) -> None:
+    arguments = ["run.dir=--wrap=touch X;#", "run.name=x", "--no-check"]
+    assert main(["submit", "quickstart", *arguments]) == 0
+    assert Path("../called").read_text() == "--parsable ./--wrap=touch X;#/slurm/x.sbatch\n"
+
+
 def test_sbatch_refuses(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place.parent / "bin/sbatch").write_text("#!/bin/sh\necho no such partition >&2; exit 1\n")
     assert main(["submit", "quickstart", "--no-check", "--partition", "x"]) == 1

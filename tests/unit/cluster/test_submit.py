@@ -7,11 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from res2net.cluster import submit
 from res2net.cluster.submit import Allocation, batch_script, log_path, log_pattern, write_script
 from res2net.config.load import load_config
 from res2net.errors import InputError, WorkError
+from res2net.files.names import shown
 
 SCRIPTS = Path(__file__).parents[3] / "slurm"
 
@@ -107,6 +110,31 @@ def test_a_line_of_a_sweep(scripts: Path) -> None:
         assert told.splitlines()[-1].startswith(f"error: {file} has no settings in line {number}")
 
 
+def test_a_line_of_a_sweep_is_words_as_they_stand(scripts: Path) -> None:
+    script = scripts / "array.sbatch"
+    words = [
+        "a='x",
+        'b=y"',
+        "c=$(touch_X)",
+        "d=*",
+        "e=\\\\n",
+        "f=`x`",
+        "g=;touch",
+        "h=[red]",
+        "i=~",
+    ]
+    (scripts / "-n").write_text(" ".join(words))  # nor is the file's name an option
+    assert started(script, "cifar10", SETTINGS="-n", SLURM_ARRAY_TASK_ID="1")[4:] == words
+    for line in ("--find-lr", "a=1\r", "a=1 b", "=1", "a=\x1b[31m", "A=1", "run.name"):
+        (scripts / "bad").write_text(f"{line}\n")
+        variables = {"SETTINGS": "bad", "SLURM_ARRAY_TASK_ID": "1"}
+        told = run_script(script, "cifar10", code=2, **variables).stderr
+        assert told.count("\n") == 1 and "in line 1 of bad is not key=value" in told
+        assert shown(told.rstrip("\n")) == told.rstrip("\n")
+    told = run_script(script, "cifar10", code=2, SETTINGS="bad", SLURM_ARRAY_TASK_ID="1w X").stderr
+    assert told.startswith("usage: sbatch ")
+
+
 def test_what_the_scripts_share_is_the_same() -> None:
     texts = [path.read_text() for path in SCRIPTS.glob("*.sbatch")]
     shared = [re.search(r"(?s)\n# --- the same in .*?\n# ---\n", text) for text in texts]
@@ -178,9 +206,189 @@ def test_bad_options() -> None:
     for name in ("bash", "interactive"):
         with pytest.raises(InputError, match=rf"--job-name {name}: .*shell"):
             Allocation(name).options()
-    for option in ("", "-", "Qos=1", "a=b\n#SBATCH --c", "--qos high"):
+    with pytest.raises(InputError, match=r"--job-name bash: .*shell"):
+        Allocation("mine", more=("job-name=bash",)).options()
+    for option in ("", "-", "Qos=1", "a\n=b", "--qos high", "a" * 1000):
         with pytest.raises(InputError, match="expected NAME=VALUE"):
             Allocation("mine", more=(option,)).options()
+
+
+SHAPES = {
+    "time": (
+        ["30", "90:00", "24:00:00", "2-0", "2-12:30", "1-2:3:4", "infinite"],
+        ["", "1h", "-1", "1:2:3:4", "1-", "24:00:00 ", "٣", "1;x", "1\n"],
+    ),
+    "array": (
+        ["0", "0-4", "1,3,5", "1-7:2", "1-12%4", "1-3,7,9-11:2%2"],
+        ["", "a", "-1", "4-", "1,,2", "0-4%", "0-4 ", "0-4\n", "$(x)"],
+    ),
+    "partition": (
+        ["gpu", "gpu,long", "gpu_a-1.x", "größer"],
+        ["", "a b", "a,", "a;b", "a\n", "`x`"],
+    ),
+    "account": (["me", "proj:me", "a/b@c"], ["", "a b", "a'b", "a#b", "a\tb"]),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_shapes_that_sbatch_takes(name: str) -> None:
+    good, bad = SHAPES[name]
+    for value in good:
+        assert Allocation("mine", **{name: value}).options()[name] == value
+        assert Allocation("mine", more=(f"{name}={value}",)).options()[name] == value
+    for value in bad[1:]:
+        with pytest.raises(InputError, match=f"--{name} .*: expected "):
+            Allocation("mine", **{name: value}).options()
+
+
+# --- What comes from outside stays what it is ----------------------------------------------------
+
+COMMANDS = """$(touch INJECTED)|`touch INJECTED`|';touch INJECTED;'|";touch INJECTED;"|-x|*|~|!!|%j
+--wrap=touch X|--|\\|'|"|#|\\\\'#|${IFS}touch${IFS}INJECTED|<(touch INJECTED)|&&|a #b"""
+HOSTILE = st.sampled_from([word for line in COMMANDS.split("\n") for word in line.split("|")]) | (
+    st.text(
+        st.sampled_from("ab #'\"\\$`;|&<>(){}[]*?!~%=-,:é日\u00a0")
+        | st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp", "Cf")),
+        min_size=1,
+        max_size=30,
+    ).filter(lambda text: shown(text) == text)
+)
+
+
+def as_sbatch_reads(line: str) -> list[str]:
+    """The words of an #SBATCH line: the rules of `_get_argument` in SLURM's src/sbatch/opt.c.
+
+    tests/cluster/test_submit.py asks the real one.
+    """
+    words, rest = [], line.removeprefix("#SBATCH")
+    while rest := rest.lstrip(" \t\v\f\r\n"):
+        word, quote, at = "", "", 0
+        while at < len(rest) and (quote or rest[at] not in " \t\v\f\r\n"):
+            sign, at = rest[at], at + 1
+            if sign == "\\":
+                word, at = word + rest[at : at + 1], at + 1
+            elif quote and sign == quote:
+                quote = ""
+            elif not quote and sign in "'\"":
+                quote = sign
+            elif not quote and sign == "#":
+                return [*words, word] if word else words
+            else:
+                word += sign
+        assert not quote, f"unmatched quote: {line}"
+        words.append(word)
+        rest = rest[at:]
+    return words
+
+
+def look_at(values: list[str], folder: Path) -> None:
+    """Options, arguments and environment of a script are read as they went in, and that is all."""
+    first, *others = values
+    environment = folder / (first.replace("/", "_").replace(":", "_").strip(".") or "x")
+    (environment / "bin").mkdir(parents=True, exist_ok=True)
+    options = {
+        **Allocation(first, gpus=0, more=(f"comment={others[0]}",)).options(),
+        "chdir": first,
+        "output": others[0].replace("%", "%%"),
+    }
+    if first in submit.SHELLS:
+        return
+    arguments = [f"c{first}", *(f"a={value}" for value in others)]
+    for array in ({}, {"array": "0-3"}):
+        text = batch_script(options | array, arguments, environment=environment)
+        script = folder / "script"
+        script.write_text(text)
+        found: dict[str, str] = {}
+        for line in text.split("\nset -euo pipefail\n")[0].split("\n"):
+            if line.startswith("#SBATCH"):
+                (word,) = as_sbatch_reads(line)
+                name, _, value = word.removeprefix("--").partition("=")
+                found[name] = value
+        assert {name: found[name] for name in options} == options
+        before = sorted(os.listdir(folder))
+        done = subprocess.run(
+            ["bash", str(script)],
+            env={
+                "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
+                "SLURM_CPUS_PER_TASK": "3",
+                "SLURM_ARRAY_TASK_ID": "2",
+            },
+            cwd=folder,
+            capture_output=True,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        *words, path = done.stdout.decode().split("\0")[:-1]
+        assert path.split(":")[0] == f"{environment}/bin"
+        expected = ["--kill-on-bad-exit=1", "res2net", "train", arguments[0], "run.resume=auto"]
+        expected += arguments[1:]
+        assert words[: len(expected)] == expected
+        assert len(words) == len(expected) + 2 * bool(array)
+        assert sorted(os.listdir(folder)) == before
+
+
+def property_of_scripts(folder: Path, examples: int) -> None:
+    fake(folder / "bin", "srun", r'printf "%s\0" "$@" "$PATH"')
+
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(st.lists(HOSTILE, min_size=2, max_size=4))
+    def examine(values: list[str]) -> None:
+        look_at(values, folder)
+
+    examine()
+
+
+def test_hostile_values_stay_values(tmp_path: Path) -> None:
+    property_of_scripts(tmp_path, 60)
+
+
+@pytest.mark.soak
+def test_many_hostile_values_stay_values(tmp_path: Path) -> None:
+    property_of_scripts(tmp_path, 3_000)
+
+
+REFUSED = [
+    "\n",
+    "\r",
+    "\0",
+    "\t",
+    "\x1b",
+    "\x7f",
+    "\x85",
+    "\u2028",
+    "\u2029",
+    "\u202e",
+    "\u200b",
+    "\udcff",
+]
+
+
+def test_what_no_script_takes() -> None:
+    options = Allocation("mine").options()
+    for sign in REFUSED:
+        value = f"a{sign}b"
+        told = shown(value)
+        for refused in (
+            lambda v=value: batch_script(options | {"job-name": v}, ["c"], environment="/e"),
+            lambda v=value: batch_script(options | {"chdir": v}, ["c"], environment="/e"),
+            lambda v=value: batch_script(options, ["c", f"run.name={v}"], environment="/e"),
+            lambda v=value: batch_script(options, [v], environment="/e"),
+            lambda v=value: batch_script(options, ["c"], environment=v),
+        ):
+            with pytest.raises(InputError) as caught:
+                refused()
+            assert f"{told}'" in str(caught.value) and shown(str(caught.value)) == str(caught.value)
+    for value in ("x" * 5000, "/a:b"):
+        with pytest.raises(InputError, match="Python environment"):
+            batch_script(options, ["c"], environment=value)
+    with pytest.raises(InputError, match="backslash in the name of an output file"):
+        log_pattern(Path("a\\b"), "x", array=False)
+
+
+def test_a_script_s_path_is_no_option() -> None:
+    assert submit.sbatch_command("sbatch", Path("--wrap=touch X/x.sbatch"))[2:] == [
+        "./--wrap=touch X/x.sbatch"
+    ]
+    assert submit.sbatch_command("sbatch", Path("a/x.sbatch"))[2:] == ["a/x.sbatch"]
 
 
 def test_logs(tmp_path: Path) -> None:
