@@ -13,6 +13,10 @@ class InputError(ValueError):
     """What the user gave cannot be used. The message names the value, the rule and the choices."""
 
 
+class DamagedFileError(InputError):
+    """The bytes of a file are damaged, or of another format: which of both cannot be told."""
+
+
 class WorkError(RuntimeError):
     """Work failed on the way. The message says what happened, what was kept and what to do next.
 

@@ -9,6 +9,7 @@ from lightning.fabric.plugins import CheckpointIO
 from res2net.errors import WorkError
 from res2net.files.atomic import atomic_write
 from res2net.files.checksum import SummedZip
+from res2net.weights.torch_file import read_torch
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -36,7 +37,8 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        """The tensors lie on the CPU, each in memory of its own: the file may go away."""
+        checkpoint = read_torch(Path(path), mapped=False)
         assert isinstance(checkpoint, dict)
         return checkpoint
 

@@ -7,18 +7,16 @@ train; only rank 0 creates anything.
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from res2net.config.load import differences, to_yaml
 from res2net.config.schema import Config
-from res2net.errors import InputError
+from res2net.errors import DamagedFileError, InputError
 from res2net.files.atomic import (
     atomic_write_json,
     atomic_write_text,
@@ -27,6 +25,7 @@ from res2net.files.atomic import (
 )
 from res2net.files.lock import Lock, living_holder, taken
 from res2net.files.runs import RunDirectory, is_sound
+from res2net.weights.torch_file import read_torch
 
 MAY_CHANGE = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate", "trainer.max_epochs",
               "trainer.stall_minutes", "data.workers", "data.stage_to", "data.on_corrupt",
@@ -232,16 +231,24 @@ def _shown(value: Any) -> Any:
 
 def _stored_config(path: Path) -> Mapping[str, Any]:
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:  # a zip file, but of something else
+        stored = read_torch(path)
+    except DamagedFileError as error:  # a zip file, but of something else
         raise InputError(
             f"run.resume={path}: is no checkpoint; give a checkpoint or auto"
         ) from error
-    if "res2net" not in stored or "loops" not in stored:
+    except InputError as error:
+        raise InputError(f"run.resume={path}: {error}") from error
+    if not isinstance(stored, dict) or "res2net" not in stored or "loops" not in stored:
         raise InputError(
             f"run.resume={path}: holds weights but no state of a run; model.weights={path} "
             "starts a run from them"
         )
-    config = stored["res2net"]["config"]
-    assert isinstance(config, dict)
+    description = stored["res2net"]
+    config = description.get("config") if isinstance(description, dict) else None
+    if not isinstance(config, dict) or not all(
+        isinstance(group, dict) for group in config.values()
+    ):
+        raise InputError(
+            f"run.resume={path}: its configuration is damaged; give another checkpoint"
+        )
     return config

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from res2net import imagenet
-from res2net.errors import InputError
+from res2net.errors import DamagedFileError, InputError
 from res2net.files.runs import SCHEMA
 from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import VARIANTS
@@ -22,7 +22,6 @@ from res2net.preprocessing import Preprocessing
 from res2net.weights.formats import as_there, name_some, strip_wrappers, to_ours
 from res2net.weights.infer import infer_variant, is_folded
 from res2net.weights.keymaps import Format
-from res2net.weights.pickles import UnknownKindError
 from res2net.weights.stored import (
     ACCEPTED,
     METADATA_KEY,
@@ -113,7 +112,7 @@ def _read(read: Callable[[], Stored], source: str, *, backbone_only: bool) -> We
             raise InputError("holds a backbone without a classifier")
         return replace(weights, has_ema=stored.has_ema)
     except InputError as error:
-        accepted = f"; accepted: {ACCEPTED}" if isinstance(error, UnknownKindError) else ""
+        accepted = f"; accepted: {ACCEPTED}" if isinstance(error, DamagedFileError) else ""
         raise InputError(f"weights {source!r}: {error}{accepted}") from error
 
 

@@ -1,6 +1,6 @@
 """What a file of weights holds, told by its content: tensors as it names them, and what they are.
 
-Nothing in a file is run, see `pickles`.
+Nothing in a file is run, see `files.pickles`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from res2net.errors import InputError
+from res2net.errors import DamagedFileError, InputError
 from res2net.files.runs import RunDirectory
-from res2net.weights.pickles import UnknownKindError, is_torch, read_paddle, read_torch
+from res2net.weights.paddle_file import read_paddle
+from res2net.weights.torch_file import is_torch, read_torch
 
 METADATA_KEY = "res2net"
 """Where a checkpoint (an entry beside `state_dict`) or a safetensors file (its metadata, as JSON)
@@ -164,7 +165,7 @@ def _read_safetensors(file: Path) -> Stored:
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
-        raise UnknownKindError("is damaged, cut short or no safetensors file") from error
+        raise DamagedFileError("is damaged, cut short or no safetensors file") from error
     text = metadata.get(METADATA_KEY)
     if text is None:
         return Stored(tensors)

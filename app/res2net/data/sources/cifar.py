@@ -8,7 +8,6 @@ record of the binary version is its label bytes (CIFAR-100: coarse, then fine), 
 from __future__ import annotations
 
 import io
-import pickle
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from res2net.errors import InputError
+from res2net.errors import DamagedFileError, InputError
 from res2net.files.download import download
+from res2net.files.inert import RefusedNameError
+from res2net.files.pickled_arrays import NUMPY, PickledArray
+from res2net.files.pickles import PLAIN, budget_of, read_pickle
 
 _PIXELS = 3 * 32 * 32
 
@@ -197,7 +199,7 @@ def _names_of_pickle(form: _Form, place: Path, content: bytes) -> tuple[str, ...
 
 def _batch_of_pickle(form: _Form, place: Path, content: bytes) -> Split:
     batch = _unpickle(place, content)
-    pixels, labels = batch.get("data"), batch.get(form.label_key)
+    pixels, labels = _made(batch.get("data")), batch.get(form.label_key)
     if not (
         isinstance(pixels, np.ndarray)
         and pixels.dtype == np.uint8
@@ -218,48 +220,24 @@ def _images(planes: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    """What stands in for `_codecs.encode`: pickles of Python 3 at protocol 2 write bytes so."""
-    return text.encode("latin1")
-
-
-_reconstruct = np.empty(0).__reduce__()[0]
-
-_ADMITTED: Mapping[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _latin1,
-}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that knows arrays, and so cannot be made to call anything else."""
-
-    def __init__(self, place: Path, content: bytes) -> None:
-        # The published pickles are Python 2's: their strings, pixels among them, are latin-1.
-        super().__init__(io.BytesIO(content), encoding="latin1")
-        self._place = place
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ADMITTED:
-            raise InputError(
-                f"{self._place}: this pickle asks for {module}.{name}, and only NumPy arrays are "
-                "admitted: not the published file, nothing of it was run"
-            )
-        return _ADMITTED[module, name]
-
-
 def _unpickle(place: Path, content: bytes) -> Mapping[str, Any]:
+    budget = budget_of(len(content))
     try:
-        value = _ArraysOnly(place, content).load()
-    except InputError:
-        raise
-    except Exception as error:  # by pickle's documentation damaged ones raise all sorts
+        value = read_pickle(io.BytesIO(content), known={**PLAIN, **NUMPY}, budget=budget)
+    except RefusedNameError as error:
         raise InputError(
-            f"{place}: damaged pickle ({error}); remove it to fetch it again"
+            f"{place}: {error}; not the published file, which holds NumPy arrays alone"
         ) from error
+    except DamagedFileError as error:
+        raise InputError(f"{place}: {error}; remove it to fetch it again") from error
     if not isinstance(value, dict):
         raise InputError(f"{place}: a pickle of {type(value).__name__}: not the published file")
     return value
+
+
+def _made(array: Any) -> Any:
+    """The array itself, or what else is there."""
+    try:
+        return array.make() if isinstance(array, PickledArray) else array
+    except ValueError:
+        return None
