@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forged import Call, spell
 from res2net.errors import DamagedFileError
 from res2net.files.inert import Inert, RefusedNameError
 from res2net.files.pickled_arrays import NUMPY
@@ -72,26 +73,6 @@ def test_arrays_and_numbers_of_numpy(protocol: int) -> None:
                 assert np.array_equal(made, given)
             else:
                 assert type(found) is type(given.item()) and found == given.item()
-
-
-class Call:
-    """Pickled as a call of `name` with `args`, whatever it is, and then of its `__setstate__`."""
-
-    def __init__(self, name: str, *args: Any, state: Any = None) -> None:
-        self.name, self.args, self.state = name, args, state
-
-
-def spell(value: Any) -> bytes:
-    """Protocol 2 for `Call` and plain values, without STOP."""
-    if isinstance(value, Call):
-        module, _, name = value.name.rpartition(".")
-        made = b"c" + module.encode() + b"\n" + name.encode() + b"\n" + spell(value.args) + b"R"
-        return made if value.state is None else made + spell(value.state) + b"b"
-    if isinstance(value, tuple):
-        return b"(" + b"".join(map(spell, value)) + b"t"
-    if isinstance(value, dict):
-        return b"}(" + b"".join(spell(key) + spell(item) for key, item in value.items()) + b"u"
-    return pickle.dumps(value, 3)[2:-1]
 
 
 ADDRESS = b"ABCDEFGH"
