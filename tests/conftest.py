@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,6 +43,22 @@ def command(tmp_path: Path, environment: dict[str, str]) -> Run:
         return done
 
     return run
+
+
+@pytest.fixture
+def stuck(tmp_path: Path) -> str:
+    """For PYTHONPATH: a PyTorch whose import never ends, nor hears a signal in it.
+
+    `stuck/reached` is there once it has begun.
+    """
+    folder = tmp_path / "stuck"
+    folder.mkdir()
+    (folder / "torch.py").write_text(
+        f"open({str(folder / 'reached')!r}, 'w').close()\n"
+        "from stillness import stand_still\n"
+        "stand_still()\n"
+    )
+    return os.pathsep.join([str(folder), *filter(None, sys.path)])
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest.mock import patch
 
-from runs import heartbeat_step
+from runs import COMMAND, heartbeat_step
 from undrawn import draw_nothing
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -36,6 +36,7 @@ def _rank(
     log: Path,
     prepare: Callable[[], None] | None,
     drawn: bool,
+    program: str = "res2net",
 ) -> None:
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -43,7 +44,7 @@ def _rank(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["res2net", *arguments]
+    sys.argv = [program, *arguments]
     from res2net.cli.main import main
 
     if not drawn:
@@ -81,6 +82,27 @@ def start(
         process.start()
         processes.append(process)
     return processes
+
+
+def launch(
+    folder: Path,
+    environment: dict[str, str],
+    *arguments: str,
+    ranks: int = 2,
+    prepare: Callable[[], None] | None = None,
+) -> BaseProcess:
+    """Start rank 0 alone, which starts the others by itself, as the command does: those import all.
+
+    Their environment is rank 0's as it is after `prepare`.
+    """
+    _ensure_server()
+    asked = ["train", *arguments, f"trainer.devices={ranks}"]
+    process = _CONTEXT.Process(
+        target=_rank,
+        args=(asked, folder, environment, folder / "log-0", prepare, False, COMMAND),
+    )
+    process.start()
+    return process
 
 
 def call(

@@ -22,7 +22,11 @@ from res2net.errors import Stopped, WorkError
 from res2net.files.atomic import link_or_copy
 from res2net.files.lock import Lock
 from res2net.files.runs import RunDirectory, say
-from res2net.stopping import leave_in_peace, received
+from res2net.stopping import leave_in_peace, received, trained
+
+
+class RunLostError(WorkError):
+    """Tells by itself what is kept: nothing is to be gone on with at the old place."""
 
 
 class SaveCheckpoints(Checkpoint):
@@ -35,7 +39,9 @@ class SaveCheckpoints(Checkpoint):
     finished with the step.
 
     A signal to any rank (`stopping`) is heard by all at the same step: they save and raise
-    `Stopped`. In a validation they leave at once; it is repeated from its beginning.
+    `Stopped`. In a validation they leave at once; it is repeated from its beginning. In the same
+    way all hear that rank 0 has lost the run: another process took it over, or its directory was
+    moved, deleted or replaced. Then nothing is saved, and they raise `RunLostError`.
 
     Args:
         run: where to.
@@ -78,6 +84,7 @@ class SaveCheckpoints(Checkpoint):
         self._saved_at = time.monotonic()
         self._saves = 0
         self._signal = 0
+        self._is_lost = 0
         self._failure = ""
         """Of the last save."""
 
@@ -101,10 +108,14 @@ class SaveCheckpoints(Checkpoint):
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
+        trained()  # before the exchange: whoever has said something can save it
         elapsed = time.monotonic() - self._saved_at
         late = 0 < 60 * self.every_minutes <= elapsed
         # a wish is heard one step later: its number tells it from those that were met meanwhile
-        wish, self._signal = self._agreement.exchange((self._saves + 1) * late, received())
+        wish, self._signal, self._is_lost = self._agreement.exchange(
+            (self._saves + 1) * late, received(), self.lock.lost
+        )
+        self._end_if_lost()
         batches_left = trainer.num_training_batches - (batch_idx + 1)
         if batches_left == 0:
             self._due_after_validation = True
@@ -125,7 +136,8 @@ class SaveCheckpoints(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         if self._due_after_validation:
-            _, self._signal = self._agreement.exchange(0, received())
+            _, self._signal, self._is_lost = self._agreement.exchange(0, received(), self.lock.lost)
+            self._end_if_lost()
             self._leave_if_asked(trainer, " in its validation: that step and it are done again")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -141,8 +153,14 @@ class SaveCheckpoints(Checkpoint):
             self.best = before  # as the file is
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._is_lost = self.lock.is_lost()
+        self._end_if_lost()
         if self._failure:  # told when the other callbacks have ended, too
             raise WorkError(f"trained to the end, but {self._failure}", of_all_ranks=True)
+
+    def _end_if_lost(self) -> None:
+        if self._is_lost:
+            raise RunLostError(self.lock.loss(), of_all_ranks=True)
 
     def _leave_if_asked(self, trainer: L.Trainer, where: str = "") -> None:
         if self._signal:
@@ -155,18 +173,19 @@ class SaveCheckpoints(Checkpoint):
         """Whether it worked, the same on all ranks.
 
         Raises:
-            WorkError: on all ranks, if it did not and the run is not to go on.
+            WorkError: on all ranks, if it did not and the run is not to go on, or if it is lost.
         """
         self.guard.check(trainer, saving=True)
         start = time.monotonic()
         # not Trainer.save_checkpoint: where rank 0 fails in it the others wait for ever
         state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         failure = self._write(trainer, state, is_best=is_best) if trainer.is_global_zero else ""
-        self._failure, lost = trainer.strategy.broadcast((failure, self.lock.lost))
+        self._failure, self._is_lost = trainer.strategy.broadcast((failure, self.lock.is_lost()))
+        self._end_if_lost()
         self._saved_at = time.monotonic()
         self.seconds += self._saved_at - start
         self._saves += 1
-        if self._failure and (lost or not self.go_on):
+        if self._failure and not self.go_on:
             raise WorkError(self._failure, of_all_ranks=True)
         if self._failure:
             say(f"step {trainer.global_step}: {self._failure}; going on")
@@ -178,8 +197,8 @@ class SaveCheckpoints(Checkpoint):
         Best comes first: killed before `last.ckpt` is replaced, the run goes on from the state
         before and comes to the same best again. Returns what went wrong, if anything did.
         """
-        if self.lock.lost:
-            return f"the run {self.run.path} was taken over by another process"
+        if self.lock.is_lost():
+            return ""
         try:
             trainer.strategy.save_checkpoint(state, self.run.next)
             if is_best:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import lightning as L
 
+from res2net.files.place import is_any_gone
 from res2net.files.runs import say
 from res2net.plots.curves import draw_curves
 
@@ -48,4 +49,5 @@ def not_worth_a_run(failure: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        say(f"{failure}: {' '.join(str(error).split()) or type(error).__name__}")
+        if not is_any_gone():  # which ends the run, with a line of its own
+            say(f"{failure}: {' '.join(str(error).split()) or type(error).__name__}")

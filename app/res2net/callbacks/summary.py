@@ -16,8 +16,10 @@ import lightning as L
 from res2net.callbacks.accuracy import Accuracy
 from res2net.errors import Stopped, WorkError
 from res2net.files.atomic import atomic_write_json
+from res2net.files.place import check
 from res2net.files.runs import SCHEMA, RunDirectory
 from res2net.files.trouble import Trouble, reason
+from res2net.stopping import EndedEarly
 
 PACKAGES = ("res2net-lightning", "torch", "torchvision", "lightning", "nvidia-dali-cuda130")
 
@@ -141,6 +143,7 @@ class Summary(L.Callback):
 
     def _open_heartbeat(self) -> int:
         if self._heartbeat is None:
+            check(self.run.heartbeat)
             self._heartbeat = os.open(self.run.heartbeat, os.O_WRONLY | os.O_CREAT, 0o644)
         return self._heartbeat
 
@@ -154,7 +157,7 @@ class Summary(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         if self._running:
-            stopped = isinstance(exception, KeyboardInterrupt | SystemExit | Stopped)
+            stopped = isinstance(exception, KeyboardInterrupt | SystemExit | Stopped | EndedEarly)
             self.write(trainer, "interrupted" if stopped else "failed")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import lightning as L
 
+from res2net.files.place import check
 from res2net.files.runs import RunDirectory
 
 LOOK = 5.0
@@ -186,12 +187,13 @@ class Watchdog(L.Callback):
             f"no progress for {silent:.0f} s{why}\n"
         )
         try:
+            check(self.run.stalled(rank))
             with self.run.stalled(rank).open("a") as file:
                 file.write(head)
                 file.flush()
                 faulthandler.dump_traceback(file, all_threads=True)
                 file.write("\n")
-        except OSError:  # a full disk: the job's log may still take it
+        except OSError:  # a full disk, or it was moved: the job's log may still take it
             os.write(STDERR, head.encode())
             faulthandler.dump_traceback(STDERR, all_threads=True)
 

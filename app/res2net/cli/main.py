@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from res2net import stopping
+from res2net import parent, stopping
 from res2net.errors import InputError, Stopped, WorkError
 
 VERBS: dict[str, str] = {
@@ -60,11 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     other exception is a bug and leaves with its traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["train"]:
-        stopping.listen()
-    else:
-        stopping.end_in_order()
     try:
+        if arguments[:1] == ["train"]:
+            # not when it is needed: a thread would wait for what the main thread is importing
+            import_module("res2net.callbacks.requeue")
+            stopping.listen(_leave_early)
+        else:
+            stopping.end_in_order()
         code = _dispatch(arguments)
         sys.stdout.flush()  # here, where a broken pipe is caught
         return code
@@ -75,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         # a launcher ends all ranks when one fails: rank 0 speaks for all, and may not be hurried
         return _fail(f"stopped {stopped}", STOPPED) if _rank() == 0 else 0
-    except stopping.Ended as error:
-        return _fail(f"ended {error}", 128 + error.number)
+    except stopping.EndedEarly as early:
+        return stopping.leave_early(early)
     except KeyboardInterrupt as error:
-        return _fail(f"interrupted {error}", 130)
+        return _interrupted(error)
     except BrokenPipeError:
         if not _stdout_is_closed():
             raise  # another pipe broke: a worker's, a server's
@@ -86,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # Rich's way to tell of it
             return NOBODY_READS
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning's
+            return _interrupted(error.__context__)
         raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -97,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry_point() -> NoReturn:
     """What the `res2net` script calls."""
+    parent.end_with_launcher()
     # PyTorch asks once, at its first allocation: batches in large pages cost fewer page faults
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # a name that the encoding of the terminal lacks ends nothing
@@ -197,6 +202,40 @@ def _fail(message: str, code: int, *, every_rank: bool = False) -> int:
     return code
 
 
+def _interrupted(error: KeyboardInterrupt) -> int:
+    if isinstance(error, stopping.Ended):
+        return _fail(f"ended {error}", 128 + error.number)
+    return _fail(f"interrupted {error}", 130)
+
+
+def _leave_early(number: int) -> int:
+    """End a training that a signal came to before its first step; nothing is to be saved.
+
+    Rank 0 speaks for all and gives the job back to SLURM. The others wait to be taken along, where
+    something would end rank 0 in the midst of that as soon as they have failed.
+    """
+    if _rank():
+        if parent.LAUNCHER not in os.environ and _are_started_together():
+            stopping.wait_for_another(2 * SECONDS_BETWEEN_RANKS)
+        return STOPPED
+    from res2net.callbacks.requeue import requeue
+
+    became = requeue() if number != signal.SIGINT else ""
+    name = signal.Signals(number).name
+    return _fail(
+        f"stopped by {name} before the first step; "
+        f"{became or 'nothing was trained by this start, and nothing is in the way of the next'}",
+        STOPPED,
+    )
+
+
+def _are_started_together() -> bool:
+    """Whether srun or torchrun, or another rank, has started several processes."""
+    environment = os.environ
+    tasks = environment.get("SLURM_NTASKS", "1") if "SLURM_STEP_ID" in environment else "1"
+    return int(environment.get("WORLD_SIZE", tasks)) > 1
+
+
 def _refuse(message: str) -> int:
     """Every rank refuses bad input by itself; only, not all at the same moment.
 
@@ -205,9 +244,7 @@ def _refuse(message: str) -> int:
     refuse the same and to take them along; what only they refuse they tell afterwards.
     """
     _fail(message, 2)
-    environment = os.environ
-    tasks = environment.get("SLURM_NTASKS", "1") if "SLURM_STEP_ID" in environment else "1"
-    if int(environment.get("WORLD_SIZE", tasks)) > 1:
+    if _are_started_together():
         if _rank() == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             time.sleep(SECONDS_BETWEEN_RANKS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from res2net import stopping
 from res2net.cli.arguments import add_config_arguments, positive
 from res2net.config.load import load_config
 from res2net.config.schema import Config
@@ -61,6 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, option) and not arguments.dry_run:
             key = {"devices": "devices", "nodes": "num_nodes"}[option]
             raise InputError(f"--{option}: for --dry-run alone; trainer.{key}=N trains on so many")
+    if asked:  # nothing will have to be saved
+        stopping.stop_listening()
+        stopping.end_in_order()
     config = load_config(arguments.config, arguments.overrides)
     if arguments.dry_run:
         return dry_run(config, arguments)

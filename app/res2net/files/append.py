@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from res2net.files.place import check
 from res2net.files.trouble import Trouble
 
 
@@ -50,6 +51,7 @@ class AppendedFile:
     def _write(self) -> None:
         if not self.pending and self._cut_at is None:
             return
+        check(self.path)
         self.path.parent.mkdir(exist_ok=True)
         with self.path.open("ab", buffering=0) as file:
             start = file.seek(0, os.SEEK_END)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from res2net.errors import InputError
+from res2net.files import place
 
 StrPath = str | os.PathLike[str]
 
@@ -30,9 +31,11 @@ def atomic_write(path: StrPath) -> Iterator[BinaryIO]:
     """Open a binary stream whose content becomes `path` when the block ends without an exception.
 
     On any exception, KeyboardInterrupt included, the temporary file is removed and the old file
-    stays. A symbolic link at `path` is replaced, not followed. Raises OSError as `open` does.
+    stays. A symbolic link at `path` is replaced, not followed. Raises OSError as `open` does, and
+    `place.GoneError`.
     """
     target = Path(path)
+    place.check(target)
     temporary = _temporary_for(target)
     try:
         with open(temporary, "wb") as stream:
@@ -123,6 +126,7 @@ def link_or_copy(source: StrPath, destination: StrPath) -> None:
     Raises FileNotFoundError if `source` is missing; then `destination` stays as it was.
     """
     target = Path(destination)
+    place.check(target)
     temporary = _temporary_for(target)
     temporary.unlink(missing_ok=True)
     try:

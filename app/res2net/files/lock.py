@@ -28,9 +28,13 @@ from uuid import uuid4
 
 from res2net.errors import InputError
 from res2net.files.holder import Holder, from_json, is_dead, this_process
+from res2net.files.place import Place
 
 REFRESH = 20.0
 """Seconds between two signs of life."""
+
+LOOK = 5.0
+"""Seconds between two looks at whether the directory is still the same."""
 
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 _MOST_BYTES = 10_000
@@ -67,7 +71,8 @@ def taken(path: Path, holder: Holder) -> InputError:
 class Lock:
     """The claim of this process on a run directory.
 
-    A thread gives the signs of life while it is held, and looks whether it still is.
+    A thread gives the signs of life while it is held, and looks whether it still is. While it is,
+    its directory is held, too (`place`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,6 +81,7 @@ class Lock:
         """Whether somebody else took it or removed it while it was held: a machine that stood still
         for minutes finds that others went on."""
         self._mine: Holder | None = None
+        self._place: Place | None = None
         self._released = threading.Event()
 
     @property
@@ -93,6 +99,7 @@ class Lock:
         mine = this_process()
         replaced = self._claim(mine)
         self._mine, self.lost, self._released = mine, False, threading.Event()
+        self._place = Place(self.path.parent, self._is_mine)
         threading.Thread(
             target=self._refresh, args=(mine, self._released), name="lock", daemon=True
         ).start()
@@ -103,14 +110,41 @@ class Lock:
 
         May be called twice, and without having acquired it.
         """
-        if not self.held:
+        place, self._place = self._place, None
+        if self._mine is None or self._mine.pid != os.getpid():
             return
         mine, self._mine = self._mine, None
         self._released.set()
         with suppress(OSError):
-            claim = _last_claim(self.path)
-            if claim and claim.holder == mine:
+            if place is not None and place.is_gone():
+                _remove_from(place, self.path.name, mine)
+            elif (claim := _last_claim(self.path)) and claim.holder == mine:
                 self.path.unlink(missing_ok=True)
+        if place is not None:
+            place.let_go()
+
+    def is_lost(self) -> bool:
+        """As `lost`, but looked at now."""
+        if self._place is not None and self._place.is_gone():
+            self.lost = True
+        return self.lost
+
+    def loss(self) -> str:
+        """Why it is lost, in words: what was kept, and where to look."""
+        run = self.path.parent
+        if self._place is None or not self._place.is_gone():
+            return f"the run {run} was taken over by another process, or its lock was deleted"
+        what = f"the run directory {run} was moved, deleted or replaced while it trained"
+        now = self._place.now()
+        if now is None:
+            return (
+                f"{what}, and is nowhere on its disk any more: nothing is written again; if it was "
+                "moved to another disk, what was saved by then is there"
+            )
+        return (
+            f"{what}, and is {now} now: what was saved is there, nothing was written since; "
+            f"go on by run.dir={now.parent} run.name={now.name} run.resume=auto"
+        )
 
     def _claim(self, mine: Holder) -> Holder | None:
         temporary = _temporary(self.path)
@@ -147,8 +181,19 @@ class Lock:
             raise
         return last is not None and last.holder == mine
 
+    def _is_mine(self) -> bool:
+        """Raises OSError as `last_holder`."""
+        claim = _last_claim(self.path)
+        return claim is not None and claim.holder == self._mine
+
     def _refresh(self, mine: Holder, released: threading.Event) -> None:
-        while not released.wait(REFRESH):
+        signed = time.monotonic()
+        while not released.wait(min(LOOK, REFRESH)):
+            if self.is_lost():
+                return
+            if time.monotonic() - signed < REFRESH:
+                continue
+            signed = time.monotonic()
             with suppress(OSError):  # the network may be away for a while
                 claim = _last_claim(self.path)
                 if released.is_set():
@@ -157,6 +202,16 @@ class Lock:
                     self.lost = True
                     return
                 os.utime(claim.path)
+
+
+def _remove_from(place: Place, name: str, mine: Holder) -> None:
+    """The lock from a directory that is called otherwise now: whoever goes on there need not wait
+    for this process to count as dead. Raises OSError."""
+    descriptor = os.open(name, os.O_RDONLY, dir_fd=place.descriptor)
+    with open(descriptor, "rb") as file:
+        holder = from_json(file.read(_MOST_BYTES))
+    if holder == mine:
+        os.unlink(name, dir_fd=place.descriptor)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from res2net.files.place import is_any_gone
 from res2net.files.runs import say
 
 
@@ -33,7 +34,7 @@ class Trouble:
         try:
             yield
         except OSError as error:
-            if not self.lasts:
+            if not self.lasts and not is_any_gone():  # which ends the run, with a line of its own
                 say(f"{self.path} cannot be written ({reason(error)}): {self.meanwhile}")
             self.lasts = True
         else:

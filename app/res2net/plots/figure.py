@@ -16,6 +16,7 @@ import numpy as np
 
 from res2net.files.atomic import atomic_write
 from res2net.files.metrics import Points
+from res2net.files.place import make_folder_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def save(figure: Figure, path: Path) -> None:
         # a letter that the font lacks is an empty box in the picture; nothing to act on
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure.savefig(stream, format="png")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder_of(path)
     with atomic_write(path) as file:
         file.write(stream.getvalue())
 

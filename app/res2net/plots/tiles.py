@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from res2net.files.atomic import atomic_write
+from res2net.files.place import make_folder_of
 
 COLUMNS, ROWS = 8, 6
 SIDE = 160
@@ -55,7 +56,7 @@ def draw_tiles(
             below = (x, y + SIDE + 5 + number * _LINE)
             ink = _INKS[min(number, len(_INKS) - 1)]
             draw.text(below, _fit(draw, text, small, SIDE), font=small, fill=ink)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder_of(file)
     with atomic_write(file) as stream:
         picture.save(stream, "PNG")
 

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from torch import distributed
 
 from res2net.callbacks.accuracy import Accuracy
-from res2net.callbacks.checkpoint import SaveCheckpoints
+from res2net.callbacks.checkpoint import RunLostError, SaveCheckpoints
 from res2net.callbacks.exact_resume import ExactResume, gather
 from res2net.callbacks.guard import Guard, NotFiniteError, out_of_memory
 from res2net.callbacks.metrics_csv import MetricsCSV
@@ -37,14 +37,23 @@ from res2net.errors import InputError, Stopped, WorkError
 from res2net.files.lock import Lock
 from res2net.files.runs import RunDirectory, is_rank_zero, say
 from res2net.memory import keep_freed_memory
-from res2net.stopping import received
+from res2net.stopping import before_leaving, received
 from res2net.training.parts import Parts, build_parts
 from res2net.training.plan import Plan, make_plan
+from res2net.training.ranks import launcher_of
 from res2net.training.start import Start, claim, find_start
 from res2net.training.trainer import training_trainer
 
 KEPT = "what was saved is kept: run.resume=auto goes on from there"
 NOTHING = "nothing was saved yet: run.resume=auto starts anew"
+
+
+NAMED_WITHIN = 3.0
+"""Seconds that a rank whose connections have closed may take to end."""
+
+
+class RankLostError(WorkError):
+    """Another rank does not answer any more."""
 
 
 def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, Any]:
@@ -81,11 +90,10 @@ def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, A
 
     rows = MetricsCSV(run.metrics)
     lock = Lock(run.lock)
+    before_leaving(lock.release)
 
     def begin(trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Change the first files. All ranks have met by now, so each has found its start."""
-        if plan.world_size == 1 and received():  # several ranks agree at their first step
-            raise Stopped("before the first step", number=received())
         _claim_together(config, run, start, lock)
         if start.checkpoint is None:
             rows.start()
@@ -115,11 +123,15 @@ def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, A
             *watching,
         ],
     )
+    if launcher := launcher_of(trainer):
+        launcher.on_loss = lock.release
     try:
         _fit(trainer, parts, start, config, plan, run)
         rows.complete()
         if trainer.is_global_zero:
             summary.write(trainer, "completed")
+        if launcher:
+            launcher.join()
     except Stopped as stopped:
         lock.release()  # the job that is requeued may start at once
         became = requeue() if stopped.number != signal.SIGINT and is_rank_zero() else ""
@@ -135,12 +147,20 @@ def _fit(
     """Train to the end. Raises what `train` does, each error with what is kept."""
     try:
         trainer.fit(parts.classifier, parts.data, ckpt_path=start.checkpoint, weights_only=True)
-    except NotFiniteError:  # resumed it would come to the same place: what it says is enough
+    except (NotFiniteError, RunLostError):  # they say by themselves what is kept and what to do
         raise
     except RuntimeError as error:
         failure = _failure(error, config, plan)
         if failure is None:
             raise
+        if isinstance(failure, RankLostError):
+            if number := received():  # the other rank heard it earlier, or was killed with it
+                name = signal.Signals(number).name
+                at = f"by {name} at step {trainer.global_step}, as {failure}"
+                raise Stopped(at, number=number) from error
+            launcher = launcher_of(trainer)
+            if launcher and (loss := launcher.loss(NAMED_WITHIN)):
+                failure = RankLostError(loss, of_all_ranks=True)
         raise WorkError(f"{failure}; {_kept(run)}", of_all_ranks=failure.of_all_ranks) from error
     except SystemExit as error:  # Lightning's way to end after Ctrl-C
         raise KeyboardInterrupt(f"at step {trainer.global_step}; {_kept(run)}") from error
@@ -195,7 +215,7 @@ def _failure(error: RuntimeError, config: Config, plan: Plan) -> WorkError | Non
     # gloo raises plain RuntimeErrors
     if isinstance(error, distributed.DistError) or "gloo" in first_line:
         why = re.sub(r"^\[\S+\] ", "", first_line).split(". ")[0]  # without the place in C++
-        return WorkError(
+        return RankLostError(
             f"another rank ended or cannot be reached any more ({why})", of_all_ranks=True
         )
     return None

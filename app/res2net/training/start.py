@@ -50,7 +50,8 @@ class Start:
 def find_start(config: Config, run: RunDirectory) -> Start:
     """Decide by `run.resume` and what lies in the run directory.
 
-    1. No directory, or an empty one: a new run (from the checkpoint that `run.resume` names).
+    1. No directory, an empty one, or one in which nothing was trained yet: a new run (from the
+       checkpoint that `run.resume` names).
     2. A run, and `run.resume` empty: refused; nothing is ever overwritten.
     3. A run that has ended: complete, unless `trainer.max_epochs` was raised.
     4. A run, and `auto`: from its newest whole checkpoint; anew if it was killed before the first.
@@ -73,7 +74,7 @@ def _find_start(config: Config, run: RunDirectory) -> Start:
         why = "is damaged or no checkpoint" if path.is_file() else "no such file"
         raise InputError(f"run.resume={resume}: {why}; give a checkpoint or auto")
     _check_writable(run.path)
-    if not run.path.exists() or (run.path.is_dir() and not _holds_anything(run)):
+    if not run.path.exists() or (run.path.is_dir() and not _holds_work(run)):
         if path is None:
             return Start()
         return Start(path, messages=_announce(config, _stored_config(path), str(path)))
@@ -190,10 +191,21 @@ def _files(run: RunDirectory) -> Seen:
     return tuple(seen)
 
 
-def _holds_anything(run: RunDirectory) -> bool:
-    """Apart from what a leg leaves that was killed before it had begun."""
-    names = (entry.name for entry in run.path.iterdir())
-    return any(name != run.lock.name and not name.startswith(".") for name in names)
+def _holds_work(run: RunDirectory) -> bool:
+    """Anything but what a leg leaves that has ended before its first step."""
+    begun = (run.lock, run.config, run.summary, run.metrics, run.heartbeat, run.wandb_id)
+    known = {*(file.name for file in begun), "wandb", "tensorboard"}
+    names = {entry.name for entry in run.path.iterdir() if not entry.name.startswith(".")}
+    if not names <= known:
+        return True
+    summary, damaged = _read_summary(run)
+    if damaged or summary.get("steps_executed", 0):
+        return True
+    # a step is told by its heartbeat, then by rows below the heading
+    return any(
+        file.name in names and len(file.read_bytes().splitlines()) > lines
+        for file, lines in ((run.heartbeat, 0), (run.metrics, 1))
+    )
 
 
 def _check_writable(path: Path) -> None:

@@ -14,12 +14,13 @@ from lightning.pytorch.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import Strategy
 
 from res2net.callbacks.agreement import patience
 from res2net.config.schema import Config
 from res2net.training.checkpoint_io import AtomicCheckpointIO
 from res2net.training.plan import Plan
+from res2net.training.ranks import RankStrategy
 
 
 def build_trainer(
@@ -43,7 +44,7 @@ def build_trainer(
     plugins: list[Any] = [AtomicCheckpointIO(), environments[plan.launcher]()]
     strategy: str | Strategy = "auto"
     if plan.world_size > 1:
-        strategy = DDPStrategy(gradient_as_bucket_view=True, timeout=patience(stall_minutes))
+        strategy = RankStrategy(gradient_as_bucket_view=True, timeout=patience(stall_minutes))
     trainer = L.Trainer(
         accelerator="gpu" if plan.accelerator == "cuda" else "cpu",
         devices=plan.devices,
@@ -88,9 +89,6 @@ def _quieten() -> None:
     """Silence Lightning's hints that do not apply here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # but not which rank has failed, before the others are killed
-    launcher = "lightning.fabric.strategies.launchers.subprocess_script"
-    logging.getLogger(launcher).setLevel(logging.INFO)
     for message in (
         ".*does not have many workers.*",  # the workers are DALI's threads
         ".*dataloader is not resumable.*",  # ExactResume resumes it

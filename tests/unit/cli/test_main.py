@@ -174,6 +174,7 @@ def test_training_notes_signals_and_what_it_forks_does_not(verb, monkeypatch):
     seen = []
 
     def train(arguments):
+        stopping.trained()
         os.kill(os.getpid(), signal.SIGTERM)
         seen.append(stopping.received())
         child = os.fork()
@@ -262,6 +263,7 @@ def test_a_name_that_the_terminal_s_encoding_lacks_is_escaped(tmp_path):
 
 def test_after_all_is_saved_ctrl_c_hurries_nothing(verb, monkeypatch):
     def train(arguments):
+        stopping.trained()
         os.kill(os.getpid(), signal.SIGINT)
         assert stopping.received() == signal.SIGINT and not stopping.is_leaving()
         stopping.leave_in_peace()

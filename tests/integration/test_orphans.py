@@ -1,0 +1,151 @@
+"""Whatever rank is killed, and whenever: no process of the run is left, and the run goes on.
+
+Rank 0 starts the other ranks itself, as the command does; then one of them gets SIGKILL. `make test`
+kills in a few places, `make soak` at random moments from the start to the end.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import ranks
+from processes import Family, family
+from runs import COMMAND, heartbeat_step
+
+SETTINGS = (
+    "quickstart",
+    "data.subset=0.3",
+    "trainer.max_epochs=2",
+    "checkpoint.every_steps=2",
+    "logging.wandb=offline",
+    "run.resume=auto",
+)
+
+
+def wait_until(condition: Callable[[], object], is_alive: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert is_alive() and time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def set_path(value: str) -> None:
+    os.environ["PYTHONPATH"] = value
+
+
+def test_the_launcher_is_killed(tmp_path: Path, environment: dict[str, str], stuck: str) -> None:
+    """While the other rank starts, and in the midst of the training."""
+    run = tmp_path / "checkpoints/run"
+    asked = (*SETTINGS, "run.name=run")
+    with family(environment) as members:
+        begin = partial(ranks.launch, tmp_path, members.environment, *asked)
+        process = begin(prepare=partial(set_path, stuck))
+        wait_until(lambda: members.rank(1), process.is_alive)
+        process.kill()
+        process.join()
+        members.wait_until_gone()
+        assert not run.exists()
+
+        process = begin()
+        wait_until(lambda: heartbeat_step(run) > 2, process.is_alive)
+        process.kill()
+        process.join()
+        members.wait_until_gone()
+        assert (run / "last.ckpt").exists()
+    ranks.train(tmp_path, environment, *asked)
+    assert json.loads((run / "summary.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_another_rank_is_ended_before_all_have_met(
+    tmp_path: Path, environment: dict[str, str], stuck: str, number: int
+) -> None:
+    """Which rank 0 would wait for; it tells which one, and stops where that was told to stop."""
+    with family(environment) as members:
+        process = ranks.launch(
+            tmp_path, members.environment, *SETTINGS, prepare=partial(set_path, stuck)
+        )
+        wait_until((tmp_path / "stuck/reached").exists, process.is_alive)
+        os.kill(members.rank(1) or 0, number)
+        process.join(60)
+        members.wait_until_gone()
+    said = (tmp_path / "log-0").read_text()
+    last = said.strip().splitlines()[-1]
+    if number == signal.SIGKILL:
+        assert process.exitcode == 1, said
+        assert last.startswith("error: rank 1 was ended by SIGKILL before all ranks had met; ")
+    else:
+        assert process.exitcode == 75, said
+        assert last.startswith("stopped by SIGTERM before the first step; ")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_launcher_is_gone_before_its_rank_begins(
+    tmp_path: Path, environment: dict[str, str], stuck: str
+) -> None:
+    """Nobody would tell the rank later: it looks by itself."""
+    gone = subprocess.Popen(["true"])  # not waited for: it is a zombie
+    while not Path(f"/proc/{gone.pid}/stat").read_text().split()[2] == "Z":
+        time.sleep(0.01)
+    launched = {"RES2NET_LAUNCHER": str(gone.pid), "LOCAL_RANK": "1", "PYTHONPATH": stuck}
+    orphan = subprocess.run(
+        [COMMAND, "train", *SETTINGS], cwd=tmp_path, env=environment | launched, timeout=100
+    )
+    gone.wait()
+    assert orphan.returncode == -signal.SIGKILL
+
+
+def begin(folder: Path, members: Family, name: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [COMMAND, "train", *SETTINGS, "trainer.devices=2", f"run.name={name}"],
+        cwd=folder,
+        env=members.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def complete(folder: Path, members: Family, name: str) -> None:
+    """Go on to the end."""
+    assert begin(folder, members, name).wait(300) == 0
+    summary = json.loads((folder / "checkpoints" / name / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    members.wait_until_gone()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(4000)
+@pytest.mark.parametrize(("rank", "kills"), [(0, 20), (1, 10)])
+def test_killed_at_any_moment(
+    tmp_path: Path, environment: dict[str, str], rank: int, kills: int
+) -> None:
+    """Each time of a run of its own, which then goes on to its end."""
+    chance = random.Random(rank)
+    killed = []
+    with family(environment) as members:
+        start = time.monotonic()
+        complete(tmp_path, members, "whole")
+        whole = time.monotonic() - start
+        for number in range(kills):
+            name = f"run-{number}"
+            process = begin(tmp_path, members, name)
+            moment = chance.uniform(0.0, whole)
+            time.sleep(moment)
+            victim = members.rank(rank) if rank else process.pid
+            if process.poll() is None:  # the others are not started yet: then the launcher
+                os.kill(victim or process.pid, signal.SIGKILL)
+                step = heartbeat_step(tmp_path / "checkpoints" / name)
+                killed.append(f"{moment:.0f} s: step {step}")
+            process.wait(60)
+            members.wait_until_gone()
+            complete(tmp_path, members, name)
+    print(f"rank {rank}, {whole:.0f} s from start to end: {len(killed)} killed ({killed})")
+    assert len(killed) > kills // 2
