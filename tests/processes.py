@@ -32,7 +32,7 @@ class Family:
         return found
 
     def rank(self, number: int) -> int | None:
-        """The process that Lightning's launcher has started for this local rank, if there is one."""
+        """That which Lightning's launcher has started for this local rank, if there is one."""
         for process in self.living():
             with suppress(OSError):
                 variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")

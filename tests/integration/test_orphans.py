@@ -1,7 +1,7 @@
 """Whatever rank is killed, and whenever: no process of the run is left, and the run goes on.
 
-Rank 0 starts the other ranks itself, as the command does; then one of them gets SIGKILL. `make test`
-kills in a few places, `make soak` at random moments from the start to the end.
+Rank 0 starts the other ranks itself, as the command does; then one of them gets SIGKILL.
+`make test` kills in a few places, `make soak` at random moments from the start to the end.
 """
 
 import json
@@ -93,7 +93,7 @@ def test_a_launcher_is_gone_before_its_rank_begins(
 ) -> None:
     """Nobody would tell the rank later: it looks by itself."""
     gone = subprocess.Popen(["true"])  # not waited for: it is a zombie
-    while not Path(f"/proc/{gone.pid}/stat").read_text().split()[2] == "Z":
+    while Path(f"/proc/{gone.pid}/stat").read_text().split()[2] != "Z":
         time.sleep(0.01)
     launched = {"RES2NET_LAUNCHER": str(gone.pid), "LOCAL_RANK": "1", "PYTHONPATH": stuck}
     orphan = subprocess.run(

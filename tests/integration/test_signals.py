@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ranks import start, train
+from processes import family
+from ranks import launch, start, train
 from runs import COMMAND, differences, heartbeat_step, read_state, rows
 
 SETTINGS = (
@@ -122,49 +123,48 @@ def test_ctrl_c_twice_ends_at_once(tmp_path: Path, environment: dict[str, str]) 
     assert not (run / "last.ckpt").exists() and not (run / "lock").exists()
 
 
-def launched(
-    folder: Path, environment: dict[str, str], *command: str, more: tuple[str, ...] = ()
-) -> subprocess.Popen[str]:
-    """A training of two ranks, under way."""
-    asked = (*SETTINGS, "trainer.max_epochs=99", "run.name=stopped", "checkpoint.every_steps=1")
-    process = subprocess.Popen(
-        [*command, "train", *asked, *more],
-        cwd=folder,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    run = folder / "checkpoints/stopped"
-    wait_until(lambda: heartbeat_step(run) > 3, lambda: process.poll() is None)
-    return process
-
-
-def children(process: int) -> list[int]:
-    tasks = Path(f"/proc/{process}/task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+ENDLESS = (
+    *SETTINGS,
+    "trainer.max_epochs=99",
+    "run.name=stopped",
+    "checkpoint.every_steps=1",
+)
 
 
 def test_when_one_rank_dies_the_others_end(tmp_path: Path, environment: dict[str, str]) -> None:
-    process = launched(tmp_path, environment, COMMAND, more=("trainer.devices=2",))
-    (other,) = (
-        child
-        for child in children(process.pid)
-        if b"LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_bytes()
-    )
-    os.kill(other, signal.SIGKILL)
-    _, err = process.communicate(timeout=30)
-    last = err.strip().splitlines()[-1]
-    assert last.startswith("error: another rank ended or cannot be reached any more (")
-    assert last.endswith("what was saved is kept: run.resume=auto goes on from there")
-    assert process.returncode == 1 and "Traceback" not in err
-
-
-def test_torchrun_passes_sigterm_on(tmp_path: Path, environment: dict[str, str]) -> None:
-    torchrun = str(Path(COMMAND).with_name("torchrun"))
-    process = launched(tmp_path, environment, torchrun, "--nproc-per-node=2", "-m", "res2net")
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert "\nstopped by SIGTERM at step " in err, err
     run = tmp_path / "checkpoints/stopped"
+    with family(environment) as members:
+        process = launch(tmp_path, members.environment, *ENDLESS)
+        wait_until(lambda: heartbeat_step(run) > 3, process.is_alive)
+        os.kill(members.rank(1) or 0, signal.SIGKILL)
+        process.join(60)
+        members.wait_until_gone()
+    said = (tmp_path / "log-0").read_text()
+    assert process.exitcode == 1 and "Traceback" not in said
+    assert said.strip().splitlines()[-1] == (
+        "error: rank 1 was ended by SIGKILL; "
+        "what was saved is kept: run.resume=auto goes on from there"
+    )
+    assert not (run / "lock").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_torchrun_ends(tmp_path: Path, environment: dict[str, str], number: int) -> None:
+    """It passes SIGTERM on; killed it can do nothing, but its ranks have each other and save."""
+    torchrun = str(Path(COMMAND).with_name("torchrun"))
+    run = tmp_path / "checkpoints/stopped"
+    with family(environment) as members, (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [torchrun, "--nproc-per-node=2", "-m", "res2net", "train", *ENDLESS],
+            cwd=tmp_path,
+            env=members.environment,
+            stderr=log,
+        )
+        wait_until(lambda: heartbeat_step(run) > 3, lambda: process.poll() is None)
+        process.send_signal(number)
+        process.wait(100)
+        members.wait_until_gone()
+    err = (tmp_path / "log").read_text()
+    assert any(line.startswith("stopped by SIGTERM at step ") for line in err.splitlines()), err
     assert read_state(run / "last.ckpt")["global_step"] == heartbeat_step(run)
     assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"

@@ -35,8 +35,8 @@ def sleep() -> None:
 
 
 def stop_at(place: str, how: Callable[[], None], reached: Path) -> None:
-    """In a process that is to train: stand still where it opens its data, makes its first save
-    possible, or trains its first step."""
+    """In a process that is to train: stand still where it opens its data, where it has just taken
+    its run, or in its first step."""
     from res2net.callbacks.watchdog import Watchdog
     from res2net.training import run
     from res2net.training.classifier import ImageClassifier
@@ -65,9 +65,8 @@ def wait_for(*files: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "how", "number"),
     [
-        ("data", stand_still, signal.SIGUSR1),
         ("data", sleep, signal.SIGHUP),
-        ("claimed", stand_still, signal.SIGTERM),
+        ("claimed", stand_still, signal.SIGUSR1),
         ("step", stand_still, signal.SIGINT),
         ("step", sleep, signal.SIGTERM),
     ],

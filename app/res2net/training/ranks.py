@@ -48,8 +48,6 @@ class RankLauncher(_SubprocessScriptLauncher):
         super().__init__(*arguments)
         self.on_loss: Callable[[], None] = lambda: None
         """Called before rank 0 ends because of another, perhaps in a thread of its own."""
-        self._lost = threading.Event()
-        self._loss = ""
         self._done = threading.Event()
 
     def launch(
@@ -80,9 +78,14 @@ class RankLauncher(_SubprocessScriptLauncher):
 
     def loss(self, seconds: float) -> str:
         """Which rank was lost and how, in words; nothing if none is within so many seconds."""
-        if self.procs:
-            self._lost.wait(seconds)
-        return self._loss
+        deadline = time.monotonic() + seconds
+        while self.procs:
+            if failed := self._failed():
+                return self._words(*failed)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        return ""
 
     def join(self) -> None:
         """Let the ranks end by themselves: it is more orderly."""
@@ -93,16 +96,21 @@ class RankLauncher(_SubprocessScriptLauncher):
 
     def _watch(self) -> None:
         while not self._done.wait(LOOK):
-            for local_rank, process in enumerate(self.procs, start=1):
-                if code := process.poll():
-                    self._end_because_of(local_rank, code)
-                    return
+            if failed := self._failed():
+                self._end_because_of(*failed)
+                return
 
-    def _end_because_of(self, local_rank: int, code: int) -> None:
+    def _failed(self) -> tuple[int, int] | None:
+        """Local rank and exit code of one that did."""
+        codes = ((rank, process.poll()) for rank, process in enumerate(self.procs, start=1))
+        return next(((rank, code) for rank, code in codes if code), None)
+
+    def _words(self, local_rank: int, code: int) -> str:
         rank = self.cluster_environment.node_rank() * self.num_processes + local_rank
         how = f"was ended by {_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        self._loss = f"rank {rank} {how}"
-        self._lost.set()
+        return f"rank {rank} {how}"
+
+    def _end_because_of(self, local_rank: int, code: int) -> None:
         if code == STOPPED:  # all stop, as if the signal had come to this one
             os.kill(os.getpid(), signal.SIGTERM)
         met = distributed.is_available() and distributed.is_initialized()
@@ -114,7 +122,8 @@ class RankLauncher(_SubprocessScriptLauncher):
         for process in self.procs:
             process.kill()
         when = "" if met else " before all ranks had met"
-        say(f"error: {self._loss}{when}; what was saved before is kept: run.resume=auto goes on")
+        what = f"{self._words(local_rank, code)}{when}"
+        say(f"error: {what}; what was saved before is kept: run.resume=auto goes on")
         os._exit(1)
 
 
