@@ -12,12 +12,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 import ranks
-from processes import Family, family
+from processes import family
 from runs import COMMAND, heartbeat_step
 
 SETTINGS = (
@@ -103,24 +104,6 @@ def test_a_launcher_is_gone_before_its_rank_begins(
     assert orphan.returncode == -signal.SIGKILL
 
 
-def begin(folder: Path, members: Family, name: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [COMMAND, "train", *SETTINGS, "trainer.devices=2", f"run.name={name}"],
-        cwd=folder,
-        env=members.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-def complete(folder: Path, members: Family, name: str) -> None:
-    """Go on to the end."""
-    assert begin(folder, members, name).wait(300) == 0
-    summary = json.loads((folder / "checkpoints" / name / "summary.json").read_text())
-    assert summary["status"] == "completed"
-    members.wait_until_gone()
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(4000)
 @pytest.mark.parametrize(("rank", "kills"), [(0, 20), (1, 10)])
@@ -131,21 +114,26 @@ def test_killed_at_any_moment(
     chance = random.Random(rank)
     killed = []
     with family(environment) as members:
-        start = time.monotonic()
-        complete(tmp_path, members, "whole")
+
+        def begin(name: str) -> BaseProcess:
+            return ranks.launch(tmp_path, members.environment, *SETTINGS, f"run.name={name}")
+
+        start, process = time.monotonic(), begin("whole")
+        process.join()
         whole = time.monotonic() - start
         for number in range(kills):
-            name = f"run-{number}"
-            process = begin(tmp_path, members, name)
+            run = tmp_path / f"checkpoints/run-{number}"
+            process = begin(run.name)
             moment = chance.uniform(0.0, whole)
-            time.sleep(moment)
+            process.join(moment)
             victim = members.rank(rank) if rank else process.pid
-            if process.poll() is None:  # the others are not started yet: then the launcher
-                os.kill(victim or process.pid, signal.SIGKILL)
-                step = heartbeat_step(tmp_path / "checkpoints" / name)
-                killed.append(f"{moment:.0f} s: step {step}")
-            process.wait(60)
+            if process.is_alive():  # the others may not be started yet: then the launcher
+                killed.append(f"{moment:.0f} s: step {heartbeat_step(run)}")
+                os.kill(victim or process.pid or 0, signal.SIGKILL)
+            process.join(60)
+            assert not process.is_alive()
             members.wait_until_gone()
-            complete(tmp_path, members, name)
+            ranks.train(tmp_path, environment, *SETTINGS, f"run.name={run.name}", seconds=300)
+            assert json.loads((run / "summary.json").read_text())["status"] == "completed"
     print(f"rank {rank}, {whole:.0f} s from start to end: {len(killed)} killed ({killed})")
     assert len(killed) > kills // 2
