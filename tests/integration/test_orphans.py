@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -102,6 +103,24 @@ def test_a_launcher_is_gone_before_its_rank_begins(
     )
     gone.wait()
     assert orphan.returncode == -signal.SIGKILL
+
+
+def test_a_benchmark_is_killed(tmp_path: Path, environment: dict[str, str], stuck: str) -> None:
+    """While what it measures is still importing."""
+    program = (
+        "from res2net.bench.contender import Contender\n"
+        "if __name__ == '__main__':\n"
+        "    Contender('loader', None)._answer()\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    with family(environment | {"PYTHONPATH": stuck}) as members:
+        process = subprocess.Popen(
+            [sys.executable, "program.py"], cwd=tmp_path, env=members.environment
+        )
+        wait_until((tmp_path / "stuck/reached").exists, lambda: process.poll() is None)
+        process.kill()
+        process.wait()
+        members.wait_until_gone()
 
 
 @pytest.mark.soak

@@ -21,7 +21,7 @@ FLOORS = """
     weights
     models plots
     files preprocessing imagenet
-    errors stopping memory
+    errors stopping parent memory
 """
 FLOOR = {room: level for level, line in enumerate(FLOORS.split("\n")) for room in line.split()}
 READ_CONFIG = ("cli", "bench", "training")

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+from res2net import parent
 from res2net.bench.machine import cpu_seconds, machine_seconds, memory, settle
 from res2net.bench.work import Batches, Work
 from res2net.errors import InputError, WorkError
@@ -101,6 +102,9 @@ class Contender:
 
 def _serve(connection: Connection, name: str, work: Work) -> None:
     """The process: open, then a turn for each (images, seconds) that comes, until none comes."""
+    if command := multiprocessing.parent_process():
+        parent.end_with(command.pid or 0)  # in the midst of a turn, too
+
     import torch
 
     try:

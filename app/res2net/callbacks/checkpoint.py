@@ -98,6 +98,11 @@ class SaveCheckpoints(Checkpoint):
         self._saved_at = time.monotonic()
         self._agreement = Agreement(patience(self.stall_minutes))
 
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
+    ) -> None:
+        trained()  # when all ranks have the gradients of all: they come here at the same time
+
     def on_train_batch_end(
         self,
         trainer: L.Trainer,
@@ -108,7 +113,6 @@ class SaveCheckpoints(Checkpoint):
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        trained()  # before the exchange: whoever has said something can save it
         elapsed = time.monotonic() - self._saved_at
         late = 0 < 60 * self.every_minutes <= elapsed
         # a wish is heard one step later: its number tells it from those that were met meanwhile
