@@ -194,6 +194,30 @@ def test_auto_starts_anew_where_the_run_was_killed_before_its_first_checkpoint(
     assert start_of(run, "auto") == Start()
 
 
+def test_a_run_that_was_ended_before_its_first_step_is_in_nobodys_way(run: RunDirectory) -> None:
+    prepare(config_of(run), run)
+    run.metrics.write_text("step,epoch,split,key,value\n")
+    run.summary.write_text('{"status": "interrupted", "steps_executed": 0}')
+    run.heartbeat.touch()
+    run.wandb_id.write_text("a1b2\n")
+    (run.path / "wandb").mkdir()
+    before = {path: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+    assert start_of(run) == start_of(run, optim={"lr": 0.5}) == start_of(run, "auto") == Start()
+    for file, text in (
+        (run.heartbeat, "           1            1 1.0\n"),
+        (run.metrics, "step,epoch,split,key,value\n1,0,train,loss,2.3\n"),
+        (run.summary, '{"status": "interrupted", "steps_executed": 1}'),
+        (run.last, "damaged"),
+        (run.path / "notes.txt", "mine"),
+    ):
+        file.write_text(text)
+        assert "exists: run.resume=auto goes on with it" in refusal(run)
+        file.unlink()
+        if file in before:
+            file.write_bytes(before[file])
+    assert start_of(run) == Start()
+
+
 # 5. A run, and a path
 
 
