@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -19,13 +20,6 @@ from res2net.errors import InputError
 if TYPE_CHECKING:
     from res2net.inference.cam import Explainer
 
-LARGEST_UPLOAD = "100mb"
-
-# What a page of ours may load, whatever Gradio's code would like to; and who may frame it.
-_POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; frame-ancestors 'none'; "
-    "form-action 'self'"
-)
 # Read by Gradio and what it imports: figures of use are sent to nobody.
 _QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
@@ -108,79 +102,42 @@ def serve(
         tempfile.TemporaryDirectory(prefix="res2net-demo-", ignore_cleanup_errors=True) as folder,
         warnings.catch_warnings(),
     ):
-        # Pillow's about large images and odd metadata: what cannot be read is told on the page
+        # Pillow's about odd metadata: what cannot be read is told on the page
         warnings.filterwarnings("ignore", module="PIL")
         os.environ.update(_QUIET, GRADIO_TEMP_DIR=folder)  # before Gradio is imported
+        # it writes a line for each broken form, as many as a stranger likes
+        logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
         server = _make_server(explainers, listening, Path(folder))
         on_ready()
         server.run(sockets=[listening])
 
 
 def _make_server(
-    explainers: Mapping[str, Explainer], listening: socket.socket, uploads: Path
+    explainers: Mapping[str, Explainer], listening: socket.socket, folder: Path
 ) -> Any:
-    import gradio
     import uvicorn
-    from fastapi import FastAPI
+    from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from res2net.demo.page import STYLE, build_page
+    from res2net.demo.page import DemoPage
+    from res2net.demo.routes import make_app
+    from res2net.demo.uploads import Uploads
 
-    app = FastAPI(openapi_url=None)  # and so without pages of documentation, which load scripts
-    app.add_middleware(_Policy)
+    middleware = []
     if address_of(listening)[1]:
         # A page of elsewhere, whose name is made to lead here, gets no answer.
         names = ["localhost", "127.0.0.1", "::1", "[::1]", listening.getsockname()[0]]
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
-    gradio.mount_gradio_app(
-        app,
-        build_page(explainers, uploads),
-        path="/",
-        footer_links=[],
-        run_history=False,
-        show_error=True,
-        max_file_size=LARGEST_UPLOAD,
-        ssr_mode=False,
-        enable_monitoring=False,
-        pwa=False,
-        mcp_server=False,
-        theme=_theme(),
-        css=STYLE,
-    )
+        middleware.append(
+            Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
+        )
+    uploads = Uploads(folder)
     config = uvicorn.Config(
-        app,
+        make_app(DemoPage(explainers, uploads), uploads, middleware),
         log_level="critical",
         access_log=False,
+        server_header=False,
+        proxy_headers=False,  # who asks is who is connected, whatever they say
         ws="none",
-        timeout_graceful_shutdown=1,  # an open page holds a connection for good
+        timeout_graceful_shutdown=1,  # an upload may take long
     )
     return uvicorn.Server(config)
-
-
-def _theme() -> Any:
-    """Gradio's, with those of its fonts that have all letters: its semibold ones lack most."""
-    from gradio.themes import Default
-    from gradio.themes.utils.fonts import LocalFont
-
-    weights = (400, 700)
-    return Default(
-        primary_hue="blue",
-        font=(LocalFont("Source Sans Pro", weights), "system-ui", "sans-serif"),
-        font_mono=(LocalFont("IBM Plex Mono", weights), "ui-monospace", "monospace"),
-    )
-
-
-class _Policy:
-    """Sends `_POLICY` with each answer."""
-
-    def __init__(self, app: Callable[..., Any]) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Any]) -> None:
-        async def send_with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                policy = (b"content-security-policy", _POLICY.encode())
-                message = {**message, "headers": [*message.get("headers", ()), policy]}
-            await send(message)
-
-        await self._app(scope, receive, send_with_policy)
