@@ -223,6 +223,11 @@ def test_the_page_tells_nothing_of_this_machine(server: SimpleNamespace) -> None
     for path in (str(server.folder), str(SAMPLE.parent), os.getcwd(), os.path.expanduser("~")):
         if path != "/":
             assert path not in page
+    for name in ("X-Forwarded-Host", "X-Gradio-Server", "Forwarded", "X-Forwarded-Prefix"):
+        assert "other.invalid" not in server.client.get("/", headers={name: "other.invalid"}).text
+    ranges = {"Range": "bytes=0-1,1-2," + ",".join(["0-9"] * 1000)}
+    answer = server.client.get("/gradio_api/file=sample", headers=ranges)
+    assert (answer.status_code, answer.content) == (200, SAMPLE.read_bytes())
     headers = server.client.get("/gradio_api/file=sample").headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
@@ -315,13 +320,10 @@ def test_other_sites_pages_are_refused(server: SimpleNamespace) -> None:
 def test_names_of_files_are_text(server: SimpleNamespace) -> None:
     before = files(server)
     for name in (
-        "../../../../tmp/x.png", "/etc/cron.d/x", "..", ".", "a\\..\\b.png", "x" * 4000,
-        "<img src=x onerror=1>", "a\x1b[31mb\r\nSet-Cookie: x", "%2e%2e%2fx", "${1}{{2}}", "",
+        "../../../../tmp/x.png", "/etc/cron.d/x", "..", "a\\..\\b.png", "<img src=x onerror=1>",
+        "x" * 4000, "a\x1b[31mb\r\nSet-Cookie: x", "${1}{{2}}",
     ):  # fmt: skip
         answer = upload(server, b"no image", name)
-        if name == "":
-            assert answer.status_code in (200, 400)
-            continue
         assert answer.status_code == 200, name
         (given,) = answer.json()
         assert re.fullmatch(r"[\w-]{22}", given)
@@ -332,7 +334,7 @@ def test_names_of_files_are_text(server: SimpleNamespace) -> None:
     assert files(server) == before  # what is no image is not kept
 
     # what is served is an image and is called one
-    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"):
+    for kind in ("JPEG", "AVIF"):
         content = encoded(photo(3, (64, 48)), kind)
         (given,) = upload(server, content, "page.html").json()
         answer = server.client.get(f"/gradio_api/file={given}")
@@ -371,14 +373,17 @@ def test_an_image_that_costs_too_much_holds_nobody(
     before = files(server)
     told: dict[str, str] = {}
 
-    def send(name: str) -> None:
+    waiting = list(costly)
+
+    def send() -> None:
         with httpx.Client(base_url=server.url, headers={"Origin": server.url}, timeout=90) as own:
             place = SimpleNamespace(client=own)
-            told[name] = message(
-                event(place, {"path": upload(place, costly[name][0], name).json()[0]})
-            )
+            while waiting:
+                name = waiting.pop()
+                (given,) = upload(place, costly[name][0], name).json()
+                told[name] = message(event(place, {"path": given}))
 
-    threads = [threading.Thread(target=send, args=(name,)) for name in costly]
+    threads = [threading.Thread(target=send) for _ in range(3)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -440,13 +445,13 @@ def test_slow_visitors_hold_only_their_places(server: SimpleNamespace) -> None:
             each.sendall(head.encode())
         for each in slow[12:]:
             each.sendall(head[:30].encode())
-        for each in slow[8:12]:
+        for each in slow[4:12]:
             answers.append(each.recv(12))
         is_well(server)
     finally:
         for each in slow:
             each.close()
-    assert answers == [b"HTTP/1.1 503"] * 4
+    assert answers == [b"HTTP/1.1 503"] * 8
     for _ in range(50):  # until they are seen to be gone
         if upload(server, SAMPLE.read_bytes()).status_code == 200:
             break

@@ -33,7 +33,10 @@ _HEADERS = {
 
 # All that the page needs of Gradio's server: what it is made of, the same for everybody.
 _STATIC = re.compile(r"/|/theme\.css|/favicon\.ico|/(assets|static)(/[\w.-]+)+", re.ASCII)
-_FORWARDED = {b"host", b"accept-encoding", b"if-none-match", b"if-modified-since"}
+# The last: that a proxy before us speaks TLS, which whoever claims it may have.
+_FORWARDED = {
+    b"host", b"accept-encoding", b"if-none-match", b"if-modified-since", b"x-forwarded-proto"
+}  # fmt: skip
 
 _HOST = re.compile(r"[\w.-]+(:\d+)?|\[[\da-fA-F:.]+\](:\d+)?", re.ASCII)
 

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 import gradio as gr
 from fastapi import FastAPI
@@ -84,7 +85,8 @@ class _Routes:
 
     def __init__(self, page: DemoPage, uploads: Uploads) -> None:
         self._page, self._uploads = page, uploads
-        self._sending, self._looking = Places(total=32, each=8), Places(total=32, each=8)
+        self._sending, self._looking = Places(total=16, each=4), Places(total=32, each=8)
+        self._decoding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._network = asyncio.Lock()
 
     @asynccontextmanager
@@ -102,12 +104,16 @@ class _Routes:
 
     async def upload(self, request: Request) -> Response:
         """Takes one file of a form, and answers with its name in a list, as Gradio does."""
+        address = _address(request)
+        # one image of an address is decoded at a time, so that costly ones leave room for others'
+        turn = self._decoding.setdefault(address, asyncio.Lock())
         try:
-            with self._sending.take(_address(request)):
+            with self._sending.take(address):
                 async with asyncio.timeout(_UPLOAD_SECONDS):
                     file = await _file_of_form(request)
                 try:
-                    name = await self._uploads.add(file.filename or "", file.file)
+                    async with turn:
+                        name = await self._uploads.add(file.filename or "", file.file)
                 finally:
                     await file.close()
         except Busy:
@@ -118,6 +124,8 @@ class _Routes:
             return PlainTextResponse(error.message, 400)
         except (TimeoutError, ClientDisconnect):
             return PlainTextResponse("the file did not arrive", 408)
+        except OSError as error:
+            return PlainTextResponse(f"the file cannot be kept ({error.strerror})", 507)
         return JSONResponse([name])
 
     async def run(self, request: Request) -> Response:
@@ -147,6 +155,7 @@ class _Routes:
         upload = self._uploads.get(request.path_params["name"])
         if upload is None or upload.pixels is None:
             return PlainTextResponse("Not Found\n", 404)
+        request.scope["headers"] = []  # no ranges: browsers take all of it
         return FileResponse(
             upload.file,
             media_type=upload.media_type,
