@@ -88,7 +88,7 @@ class Pictures(L.Callback):
             worst = self._worst(seen)
             mistakes = [self._mistake(index) for index in worst[:most].tolist()]
             tiles = [
-                (found.image, f"{found.true}\n{found.probability:.0%} {found.predicted}")
+                (found.image, (found.true, f"{found.probability:.0%} {found.predicted}"))
                 for found in mistakes[: COLUMNS * ROWS]
             ]
             note = (

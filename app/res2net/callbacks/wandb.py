@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from res2net.callbacks.mistake import MISTAKES, Mistake
 from res2net.errors import InputError
 from res2net.files.atomic import atomic_write_text
+from res2net.files.names import shown
 from res2net.files.runs import RunDirectory, is_rank_zero, say
 
 Mode = Literal["auto", "online", "offline", "disabled"]
@@ -140,9 +141,10 @@ class Wandb(WandbLogger):
                     "probability",
                     "loss",
                 ]
+                names = [(shown(m.true), shown(m.predicted)) for m in mistakes]
                 rows = [
-                    [Image(m.image), m.index, m.true, m.predicted, m.probability, m.loss]
-                    for m in mistakes[:MISTAKES]
+                    [Image(m.image), m.index, *of, m.probability, m.loss]
+                    for m, of in zip(mistakes[:MISTAKES], names, strict=False)
                 ]
                 values["val/mistakes"] = Table(columns=columns, data=rows)
             if values:

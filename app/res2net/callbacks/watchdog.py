@@ -8,7 +8,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -18,7 +17,7 @@ from typing import Any
 import lightning as L
 
 from res2net.files.place import check
-from res2net.files.runs import RunDirectory
+from res2net.files.runs import RunDirectory, say
 
 LOOK = 5.0
 """Seconds between two looks of the watching thread."""
@@ -172,11 +171,10 @@ class Watchdog(L.Callback):
             if stepped
             else "ending with exit code 1: no step was made, so that another try would stall too"
         )
-        print(
+        say(
             f"no progress for {minutes}{told} at step {step}: where all ranks stand is written to "
             f"{files}; {next_}",
-            file=sys.stderr,
-            flush=True,
+            every_rank=True,
         )
 
     def _dump(self, rank: int, step: int, silent: float) -> None:

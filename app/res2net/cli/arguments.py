@@ -1,14 +1,21 @@
-"""Arguments that several verbs take, and their types; argparse tells their errors."""
+"""Arguments that several verbs take, and the types of all; argparse tells their errors."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from res2net.files.names import shown
 from res2net.weights.shipped import SHIPPED
 
+MOST = 2**31 - 1
+"""Of integers that count something."""
+SHORT = 60
+"""Characters of a value in a message."""
 _LEAST, _MOST = 8, 4096
 """Pixels of an image's side for a network."""
 
@@ -58,7 +65,7 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> argparse._Ar
     """How images are seen; the group, for what else belongs to it."""
     how = parser.add_argument_group("how images are seen (default: as the weights say)")
     how.add_argument(
-        "--image-size", type=_side, metavar="PIXELS", help=f"of the crop, {_LEAST} to {_MOST:,}"
+        "--image-size", type=side, metavar="PIXELS", help=f"of the crop, {_LEAST} to {_MOST:,}"
     )
     how.add_argument(
         "--crop-fraction", type=fraction, metavar="F", help="crop / resized short side, 0..1"
@@ -80,43 +87,59 @@ def short_name(model: str) -> str:
     return "/".join(path.parts[-2:]) if path.is_file() else path.name or model
 
 
-def _side(text: str) -> int:
-    """Pixels that the memory of a machine bears."""
-    side = positive(text)
-    if not _LEAST <= side <= _MOST:
-        raise argparse.ArgumentTypeError(f"{side} is not from {_LEAST} to {_MOST:,} pixels")
-    return side
+# --- Numbers: the one place that knows their ranges ----------------------------------------------
 
 
-def positive(text: str) -> int:
-    """1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
+def integer(least: int, most: int = MOST) -> Callable[[str], int]:
+    """A type of argparse: digits, from `least` to `most`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,18}", text, re.ASCII) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"'{shown(text, longest=SHORT)}' is not an integer from {least:,} to {most:,}"
+            )
+        return int(text)
+
+    return read
 
 
-def seconds(text: str) -> float:
-    """More than 0."""
+positive = integer(1)
+
+
+def _number(text: str, most: float, words: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        value = math.nan
+    if not 0 < value <= most:
+        raise argparse.ArgumentTypeError(f"'{shown(text, longest=SHORT)}' is not {words}")
     return value
+
+
+side = integer(_LEAST, _MOST)
+"""Pixels that the memory of a machine bears."""
+seed = integer(0, 2**32 - 1)
+"""As NumPy takes it."""
+workers = integer(1, 1024)
+"""Threads or processes of one machine."""
+devices_of_node = integer(0, 1024)
+nodes = integer(1, 100_000)
+quality = integer(1, 100)
+"""Of a JPEG."""
+side_of_jpeg = integer(1, 65_535)
+port = integer(0, 65_535)
+
+
+def seconds(text: str) -> float:
+    """More than 0, a day at most."""
+    return _number(text, 86_400, "a number above 0, and up to 86,400 (a day)")
 
 
 def fraction(text: str) -> float:
     """More than 0, at most 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
-    return value
+    return _number(text, 1, "a number above 0 and up to 1")
 
 
 def devices(text: str) -> str:
     """`auto` or a positive integer."""
-    return text if text == "auto" else str(positive(text))
+    return text if text == "auto" else str(integer(1, 1024)(text))

@@ -16,6 +16,7 @@ from res2net.cli.bench_tables import (
     spread,
     tell_if_busy,
 )
+from res2net.cli.telling import tell
 from res2net.config.load import load_config
 from res2net.data.sources.scan import counted
 
@@ -77,7 +78,7 @@ def _print(result: Mapping[str, Any], *, markdown: bool) -> None:
     }
     print_table("", columns, rows, markdown=markdown)
     turns = len(contenders["loader"]["turns"])
-    print(
+    tell(
         f"{counted(work['files'], work['source'] + ' image')} at {work['image_size']} px, "
         f"batches of {work['batch_size']}, {work['threads']} threads, {work['device']}; medians of "
         f"{turns} turns; {machine['cores']} cores, {machine['gpu'] or machine['cpu']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from res2net.cli.arguments import add_device_argument, positive, seconds
+from res2net.cli.arguments import add_device_argument, positive, seconds, side
 from res2net.cli.bench_tables import (
     Column,
     add_form_arguments,
@@ -15,6 +15,7 @@ from res2net.cli.bench_tables import (
     spread,
     tell_if_busy,
 )
+from res2net.cli.telling import tell
 
 _PASSES = ("forward", "backward", "step")
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "too; may be repeated (all three)",
     )
     parser.add_argument("--batch", type=positive, default=16, metavar="N", help="images (16)")
-    parser.add_argument("--size", type=positive, default=224, metavar="N", help="pixels (224)")
+    parser.add_argument("--size", type=side, default=224, metavar="N", help="pixels (224)")
     parser.add_argument(
         "--precision",
         choices=["float32", "bf16", "fp16"],
@@ -98,7 +99,7 @@ def print_passes(result: dict[str, Any], *, markdown: bool) -> None:
             for name, row in measured["networks"].items()
         }
         print_table(which, columns, rows, markdown=markdown)
-    print(
+    tell(
         f"{work['variant']}, batch {work['batch_size']}, {work['image_size']} px, "
         f"{work['precision']}, {machine['gpu'] or machine['cpu']}, {work['threads']} threads, "
         f"torch {machine['versions']['torch']}; ceilings measured beside: "

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from res2net.cli.arguments import add_device_argument, positive
+from res2net.cli.arguments import add_device_argument, positive, side
 from res2net.cli.bench_model import print_passes
 from res2net.cli.bench_tables import Column, measuring, print_table, with_command
 from res2net.cli.bench_train import print_loops
+from res2net.cli.telling import tell
 from res2net.files.atomic import atomic_write_json, new_file
 
 VARIANTS = ("res2net50_26w_4s", "res2net50_14w_8s")
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="JSON", required=True, help="a new file: every turn")
     parser.add_argument("--batch", type=positive, metavar="N", help="images (GPU 256, CPU 16)")
-    parser.add_argument("--size", type=positive, default=224, metavar="N", help="pixels (224)")
+    parser.add_argument("--size", type=side, default=224, metavar="N", help="pixels (224)")
     parser.add_argument(
         "--rounds", type=positive, default=5, metavar="N", help="turns of each, alternating (5)"
     )
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     atomic_write_json(out, _whole(result))
     _print(result)
-    print(f"{out}: every turn")
+    tell(f"{out}: every turn")
     return 0
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from res2net.cli.telling import tell, tell_json
 
 Column = tuple[str, Callable[[Mapping[str, Any]], str]]
 """A heading, and what stands under it in a row."""
@@ -52,7 +53,7 @@ def print_result(
 ) -> None:
     """As `add_form_arguments` let choose."""
     if arguments.json:
-        print(json.dumps(with_command(result)))
+        tell_json(with_command(result))
     else:
         print_tables(result, markdown=arguments.markdown)
 
@@ -68,23 +69,22 @@ def print_table(
     """A row for each name; `markdown`: as a page wants it."""
     cells = {name: [show(row) for _, show in columns] for name, row in rows.items()}
     if markdown:
-        print(f"| {title} | " + " | ".join(heading for heading, _ in columns) + " |")
-        print("|---|" + "---:|" * len(columns))
-        for name, row in cells.items():
-            print(f"| {name} | " + " | ".join(row) + " |")
-        print()
+        tell(
+            f"| {title} | " + " | ".join(heading for heading, _ in columns) + " |",
+            "|---|" + "---:|" * len(columns),
+            *(f"| {name} | " + " | ".join(row) + " |" for name, row in cells.items()),
+            "",
+        )
         return
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+    from res2net.cli.tables import Table
 
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column(title, no_wrap=True)
+    table = Table()
+    table.column(title, whole=True)
     for heading, _ in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.column(heading, right=True, whole=True)
     for name, row in cells.items():
-        table.add_row(name, *row)
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+        table.row(name, *row)
+    table.tell(width=200)
 
 
 def spread(ratios: Sequence[float]) -> str:
@@ -96,4 +96,4 @@ def tell_if_busy(cores_used_elsewhere: Iterable[float]) -> None:
     """Say so where other programs ran beside a measurement."""
     elsewhere = max(cores_used_elsewhere)
     if elsewhere > _BUSY:
-        print(f"other programs used {elsewhere:.1f} cores meanwhile: wait for a quiet machine")
+        tell(f"other programs used {elsewhere:.1f} cores meanwhile: wait for a quiet machine")

@@ -14,6 +14,7 @@ from res2net.cli.bench_tables import (
     print_table,
     spread,
 )
+from res2net.cli.telling import tell
 from res2net.config.load import load_config
 
 _CALLED = {
@@ -68,7 +69,7 @@ def print_loops(result: dict[str, Any], *, markdown: bool) -> None:
     }
     print_table("", columns, rows, markdown=markdown)
     config = work["config"]
-    print(
+    tell(
         f"{config['model']['name']}, batch {config['data']['global_batch_size']}, "
         f"{config['data']['image_size']} px, {config['trainer']['precision']}, "
         f"{machine['gpu'] or machine['cpu']}, {work['threads']} threads, "

@@ -1,14 +1,13 @@
 """`res2net cam`: pictures of where a network looks, alone or beside another network."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from res2net.cli.arguments import asked_preprocessing, short_name
+from res2net.cli.arguments import asked_preprocessing, positive, short_name
 from res2net.cli.images import add_image_arguments, find_images, reading
-from res2net.cli.telling import plain_warnings, say_problems, shown, tell_lost
+from res2net.cli.telling import plain_warnings, say_problems, shown, tell, tell_json, tell_lost
 from res2net.data.sources.scan import counted
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_folder
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--stage",
-        type=int,
+        type=positive,
         metavar="N",
         help="the stage that is looked into, from 1 to as many as the model has (the last)",
     )
@@ -109,9 +108,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sheet = str(folder / SHEET)
         result = {"sheet": sheet, "unreadable": taken.unreadable, "pictures": printed}
-        print(json.dumps(result))
+        tell_json(result)
     else:
-        print(f"{shown(folder)}: {counted(len(printed), 'picture')} and {SHEET}")
+        tell(f"{shown(folder)}: {counted(len(printed), 'picture')} and {SHEET}")
     tell_lost(
         "pictures",
         f"are in {folder}",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from res2net.cli.telling import tell, tell_json
 from res2net.errors import InputError
 from res2net.files.atomic import new_file
 from res2net.files.run_facts import RunFacts, differing, of_the_loss, read_run
 
 NONE = "-"
+WIDTH = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         rows = [run.row() for run in runs]
         picture = str(out) if out else None
-        print(json.dumps({"runs": rows, "differences": differences, "picture": picture}))
+        tell_json({"runs": rows, "differences": differences, "picture": picture})
     else:
         _print_tables(names, runs, differences)
         if out:
-            print(f"written: {out}")
+            tell(f"written: {out}")
     return 0
 
 
@@ -59,18 +60,13 @@ def _names(runs: list[RunFacts]) -> list[str]:
 def _print_tables(
     names: list[str], runs: list[RunFacts], differences: dict[str, list[Any]]
 ) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    on_screen = sys.stdout.isatty()
+    from res2net.cli.tables import Table
 
     def table(first: str, headings: list[str]) -> Table:
-        made = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
-        made.add_column(first, overflow="fold")
+        made = Table(tight=True)
+        made.column(first)
         for text in headings:
-            made.add_column(Text(text), justify="right", overflow="fold")
+            made.column(text, right=True)
         return made
 
     rows = [run.row() for run in runs]
@@ -92,18 +88,16 @@ def _print_tables(
             _time(row["wall_seconds"]),
             row["status"] or NONE,
         ]
-        figures.add_row(Text(name), *map(Text, cells))
-    # into a file or a pipe one line a run, however long, so that grep finds all of it
-    console = Console(width=None if on_screen else 200)
-    console.print(figures)
-    console.print()
+        figures.row(name, *cells)
+    figures.tell(width=WIDTH)
+    tell("")
     if not differences:
-        print("All settings are the same.")
+        tell("All settings are the same.")
         return
     settings = table("setting", names)
     for key, values in differences.items():
-        settings.add_row(Text(key), *(Text(_shown(value)) for value in values))
-    console.print(settings)
+        settings.row(key, *map(_shown, values))
+    settings.tell(width=WIDTH)
 
 
 def _shown(value: Any) -> str:

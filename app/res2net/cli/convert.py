@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from res2net.cli.telling import say, tell, tell_json
 from res2net.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,14 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
     }
     _warn(weights, theirs)
     if arguments.json:
-        print(json.dumps(result))
+        tell_json(result)
         return 0
-    print(
+    tell(
         f"{variant}: {len(theirs)} tensors, {result['from']} -> {arguments.to}, "
         f"{result['parameters']:,} parameters, {_channels(result['in_channels'])}{target}"
     )
     if weights.num_classes == 0:
-        print("a backbone without a classifier", file=sys.stderr)
+        say("a backbone without a classifier")
     return 0
 
 
@@ -89,17 +88,15 @@ def _warn(weights: Weights, written: dict[str, torch.Tensor]) -> None:
     from res2net.weights.formats import name_some
 
     if weights.has_ema:
-        print(
+        say(
             f"{weights.source}: has averaged weights as well, which --ema takes; these are the raw "
-            "ones",
-            file=sys.stderr,
+            "ones"
         )
     broken = [key for key, tensor in written.items() if not tensor.isfinite().all()]
     if broken:
-        print(
+        say(
             f"warning: {len(broken)} of {len(written)} tensors have values that are not finite: "
-            f"{name_some(broken)}",
-            file=sys.stderr,
+            f"{name_some(broken)}"
         )
 
 

@@ -1,7 +1,6 @@
 """`res2net data check`: decode every image of a data set and tell what is wrong with it."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from res2net.cli.arguments import positive
+from res2net.cli.arguments import positive, seed, workers
+from res2net.cli.telling import tell, tell_json
 from res2net.errors import WorkError
 from res2net.files.atomic import new_file
+from res2net.files.csv_table import FORM
 from res2net.files.names import valid
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="FILE", help="classes of a flat folder's images (found by its name)"
     )
     parser.add_argument(
-        "--out", metavar="FILE", help="a new file: .csv, a row for each finding, all of them"
+        "--out",
+        metavar="FILE",
+        help=f"a new file: .csv, a row for each finding, all of them; {FORM}",
     )
     parser.add_argument(
         "--grid", metavar="PNG", help="a new file: .png, a picture of 48 images with their classes"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which 48 images (0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="which 48 images (0)")
     parser.add_argument(
         "--max-pixels",
         type=positive,
@@ -41,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="more than so many make an image broken, undecoded (178956970, Pillow's limit)",
     )
     parser.add_argument(
-        "--threads", type=positive, metavar="N", help="images decoded at a time (one a core)"
+        "--threads", type=workers, metavar="N", help="images decoded at a time (one a core)"
     )
     parser.add_argument("--json", action="store_true", help="print all findings as one object")
 
@@ -73,12 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
     if grid:
         _draw(folder.splits[0], findings, grid, directory, arguments.seed)
     if arguments.json:
-        print(json.dumps(_valid(numbers | lists(rows(findings, strays)))))
+        tell_json(_valid(numbers | lists(rows(findings, strays))))
     else:
         few = Few(rows(findings, strays))
         print_report(numbers, few)
         for file in filter(None, (out, grid)):
-            print(f"{file} was written")
+            tell(f"{file} was written")
     wrong = ["training refuses this folder, for the first problem above"] * folder.refused
     if broken := findings.num_broken:
         if out:

@@ -2,24 +2,21 @@
 
 import math
 import os
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from res2net.cli.tables import Styled, Table, tell_styled
+from res2net.cli.telling import shown, tell
 from res2net.data.checking.report import SHORT_SIDE, Row
 from res2net.data.sources.scan import counted, first_few
-from res2net.files.names import printable, valid
 
 SHOWN = 20
 """Rows, or groups of files, of each list."""
 
 FILES_OF_GROUP = 4
+
+WIDTH = 200
 
 HEADINGS = {
     "broken": "Broken: training stops at these",
@@ -55,55 +52,50 @@ class Few:
 
 def print_report(figures: dict[str, Any], few: Few) -> None:
     """Everything, on stdout; `figures` are those of `check_report.figures`."""
-    # Into a file or a pipe one line a row, however long, so that grep finds all of it.
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     speed = figures["images_per_second"]
-    console.print(
-        Text(
-            f"{_clean(figures['directory'])}: {counted(figures['images'], 'image')}, "
-            f"{_size(figures['bytes'])}, decoded at {speed or 0:,.0f} images/s"
-        )
+    tell(
+        f"{shown(figures['directory'])}: {counted(figures['images'], 'image')}, "
+        f"{_size(figures['bytes'])}, decoded at {speed or 0:,.0f} images/s",
+        "",
     )
-    console.print()
-    console.print(_splits(figures["splits"]))
-    console.print()
-    _print_sizes(console, figures)
+    _splits(figures["splits"]).tell(width=WIDTH)
+    tell("")
+    _print_sizes(figures)
     for problem in figures["problems"]:
         classes = problem["classes"]
-        more = f": {len(classes):,} ({_clean(first_few(classes))})" if classes else ""
-        note = Text(f"note: {_clean(problem['problem'])}{more}", style="yellow")
-        console.print(note, soft_wrap=True)
+        more = f": {len(classes):,} ({first_few(classes)})" if classes else ""
+        tell_styled(Styled(f"note: {problem['problem']}{more}", "yellow"))
     nothing = []
     for kind, heading in HEADINGS.items():
         if few.counts[kind]:
-            console.print()
-            _print_list(console, heading, few, kind, figures["directory"])
+            tell("")
+            _print_list(heading, few, kind, figures["directory"])
         else:
             nothing.append({"leak": "leaks", "duplicate": "duplicates"}.get(kind, kind))
     if nothing:
-        console.print()
-        console.print(Text(f"None: {', '.join(nothing)}.", style="green"))
+        tell("")
+        tell_styled(Styled(f"None: {', '.join(nothing)}.", "green"))
 
 
 def _splits(splits: dict[str, Any]) -> Table:
-    table = _table()
-    table.add_column("split", no_wrap=True)
+    table = Table()
+    table.column("split", whole=True)
     for heading in ("images", "classes"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("smallest class", overflow="fold")
-    table.add_column("largest class", overflow="fold")
+        table.column(heading, right=True, whole=True)
+    table.column("smallest class")
+    table.column("largest class")
     for heading in ("ratio", "size"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.column(heading, right=True, whole=True)
     for name, split in splits.items():
         if split["classes"]:
             extremes = [
-                Text(_clean(f"{one['class']} ({one['images']:,})"))
+                f"{shown(one['class'])} ({one['images']:,})"
                 for one in (split["smallest"], split["largest"])
             ]
             ratio = f"{split['imbalance']:.1f}"
         else:
-            extremes, ratio = [Text("no labels"), Text("")], ""
-        table.add_row(
+            extremes, ratio = ["no labels", ""], ""
+        table.row(
             name,
             f"{split['images']:,}",
             f"{split['classes']:,}",
@@ -114,65 +106,54 @@ def _splits(splits: dict[str, Any]) -> Table:
     return table
 
 
-def _print_sizes(console: Console, figures: dict[str, Any]) -> None:
+def _print_sizes(figures: dict[str, Any]) -> None:
     sizes = figures["sizes"]
     if sizes:
-        table = _table()
-        table.add_column("pixels")
+        table = Table()
+        table.column("pixels")
         for heading in ("min", "median", "max"):
-            table.add_column(heading, justify="right")
+            table.column(heading, right=True)
         for side in ("width", "height"):
             extent = sizes[side]
-            table.add_row(
-                side, f"{extent['min']:,}", f"{extent['median']:,.0f}", f"{extent['max']:,}"
-            )
-        console.print(table)
+            table.row(side, f"{extent['min']:,}", f"{extent['median']:,.0f}", f"{extent['max']:,}")
+        table.tell(width=WIDTH)
         below = sizes[f"short_side_below_{SHORT_SIDE}"]
-        console.print(f"\nshort side below {SHORT_SIDE}: {below:.1%} of the images")
+        tell("", f"short side below {SHORT_SIDE}: {below:.1%} of the images")
     for what in ("formats", "modes"):
         if figures[what]:
             counts = ", ".join(f"{name} {count:,}" for name, count in figures[what].items())
-            console.print(Text(f"{what}: {counts}"))
+            tell(f"{what}: {counts}")
 
 
-def _print_list(console: Console, heading: str, few: Few, kind: str, directory: str) -> None:
+def _print_list(heading: str, few: Few, kind: str, directory: str) -> None:
     entries, count = few.first[kind], few.counts[kind]
     grouped = entries[0][0].group is not None
     how_many = counted(count, "group" if grouped else "file")
-    console.print(Text(f"{heading} ({how_many})", style="bold"))
+    tell_styled(Styled(f"{heading} ({how_many})", "bold"))
     details = few.details[kind]
     if count > SHOWN:  # what the list below does not tell
         for detail, number in details.most_common(SHOWN):
-            console.print(Text(f"  {number:,} x {_clean(detail)}"))
-    table = _table()
-    table.add_column("file", overflow="fold", ratio=3)
+            tell(f"  {number:,} x {detail}")
+    table = Table()
+    table.column("file", ratio=3)
     if grouped:
-        table.add_column("class", overflow="fold")
-    table.add_column("what", overflow="fold")
+        table.column("class")
+    table.column("what")
     for rows in entries:
-        shown = rows[:FILES_OF_GROUP]
-        rest = f"\n... and {len(rows) - len(shown):,} more" if len(rows) > len(shown) else ""
-        files = "\n".join(_clean(_below(row.file, directory)) for row in shown) + rest
-        classes = [Text("\n".join(_clean(row.class_name) for row in shown))] if grouped else []
-        table.add_row(Text(files), *classes, Text(_clean(rows[0].detail)))
-    console.print(table)
+        first = rows[:FILES_OF_GROUP]
+        rest = [f"... and {len(rows) - len(first):,} more"] if len(rows) > len(first) else []
+        files = [*(_below(row.file, directory) for row in first), *rest]
+        classes = [[row.class_name for row in first]] if grouped else []
+        table.row(files, *classes, rows[0].detail)
+    table.tell(width=WIDTH)
     if count > SHOWN:
-        console.print(f"... and {count - SHOWN:,} more; all of them: --out FILE.csv or --json")
-
-
-def _table() -> Table:
-    return Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        tell(f"... and {count - SHOWN:,} more; all of them: --out FILE.csv or --json")
 
 
 def _below(path: str, directory: str) -> str:
     """The path as seen from the checked folder."""
     prefix = os.path.join(directory, "")
     return path[len(prefix) :] if path.startswith(prefix) else path
-
-
-def _clean(text: str) -> str:
-    """Names of files need not be UTF-8 or one line; what prints must be."""
-    return printable(valid(text))
 
 
 def _size(number: float) -> str:

@@ -1,9 +1,9 @@
 """`res2net data download`: a small published data set, ready for training."""
 
 import argparse
-import json
 from pathlib import Path
 
+from res2net.cli.telling import tell, tell_json
 from res2net.data.published import NAMES, fetch
 
 
@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
             "source": source,
             "was_there": fetched.was_there,
         }
-        print(json.dumps(result))
+        tell_json(result)
     else:
         what = "is there already" if fetched.was_there else "is there now"
-        print(f"{root}: {arguments.name} {what}; train with data.source={source} data.root={root}")
+        tell(f"{root}: {arguments.name} {what}; train with data.source={source} data.root={root}")
     return 0

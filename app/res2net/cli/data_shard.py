@@ -1,15 +1,19 @@
 """`res2net data shard`: a data set in a few large files, for file systems that dislike many."""
 
 import argparse
-import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from res2net.cli.arguments import positive
+from res2net.cli.arguments import SHORT, positive, quality, side_of_jpeg, workers
+from res2net.cli.telling import tell, tell_json
 from res2net.errors import InputError
+from res2net.files.names import shown
+
+_COUNT = re.compile("[0-9]{1,18}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,15 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--resize",
-        type=positive,
+        type=side_of_jpeg,
         metavar="N",
         help="short side in pixels that larger images get; they become JPEG (all as they are)",
     )
     parser.add_argument(
-        "--quality", type=positive, metavar="Q", help="of the JPEG of --resize, 1 to 100 (90)"
+        "--quality", type=quality, metavar="Q", help="of the JPEG of --resize, 1 to 100 (90)"
     )
     parser.add_argument(
-        "--workers", type=positive, metavar="N", help="processes (one for each core)"
+        "--workers", type=workers, metavar="N", help="processes (one for each core)"
     )
     parser.add_argument(
         "--labels",
@@ -71,8 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
             f"--quality {arguments.quality}: only the images that --resize makes become JPEG; give "
             "--resize N too, or leave --quality out"
         )
-    if (arguments.quality or 1) > 100:
-        raise InputError(f"--quality {arguments.quality}: expected 1 to 100")
 
     from res2net.data.sharding.pixels import QUALITY
     from res2net.data.sharding.writer import write_shards
@@ -105,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
             "images_now": written.images_now,
             "images_per_second": speed,
         }
-        print(json.dumps(result))
+        tell_json(result)
         return 0
     images, shards = counted(written.images, "image"), counted(written.shards, "shard")
     words = [f"{images} in {shards}", _size(written.bytes)]
@@ -114,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     if written.images_now:
         words.append(f"{speed:,.1f} images/s")
     done = "" if written.images_now else "already complete: "
-    print(f"{arguments.destination}: {done}{', '.join(words)}")
+    tell(f"{arguments.destination}: {done}{', '.join(words)}")
     return 0
 
 
@@ -122,10 +124,10 @@ def _counts(text: str) -> tuple[int, ...]:
     if text == "any":
         return ()
     numbers = text.split(",")
-    if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+    if len(numbers) > 2 or not all(map(_COUNT.fullmatch, numbers)):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not N (training images), N,M (training and validation images, such as "
-            "1281167,50000) or any"
+            f"'{shown(text, longest=SHORT)}' is not N (training images), N,M (training and "
+            "validation images, such as 1281167,50000) or any"
         )
     return tuple(int(number) for number in numbers)
 

@@ -9,6 +9,7 @@ from res2net.cli.arguments import (
     add_model_arguments,
     add_preprocessing_arguments,
     asked_preprocessing,
+    port,
     short_name,
 )
 from res2net.cli.telling import plain_warnings, say
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "this machine, or 0.0.0.0 for all, everyone who reaches it, without a password",
     )
     parser.add_argument(
-        "--port", type=_port, default=PORT, metavar="N", help=f"0: a free one ({PORT})"
+        "--port", type=port, default=PORT, metavar="N", help=f"0: a free one ({PORT})"
     )
     add_preprocessing_arguments(parser)
 
@@ -86,9 +87,3 @@ def _name(model: str, taken: Collection[str]) -> str:
     while (unique := name if number == 1 else f"{name} ({number})") in taken:
         number += 1
     return unique
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port, 0 to 65535")
-    return int(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from res2net.cli.arguments import (
     asked_preprocessing,
 )
 from res2net.cli.images import find_images
-from res2net.cli.telling import plain_warnings, say, shown
+from res2net.cli.telling import plain_warnings, say, shown, tell, tell_json
 from res2net.data.sources.scan import counted
 from res2net.errors import InputError
 from res2net.files.atomic import new_file
@@ -217,19 +216,19 @@ def _tell(source: Source, arguments: argparse.Namespace, found: Agreement | None
             "same_top1": found.same_top1 if found else None,
             "same_tensors": True if arguments.to in _WEIGHTS else None,  # or there were no file
         }
-        print(json.dumps(result))
+        tell_json(result)
         return
-    print(
+    tell(
         f"{shown(out)}: {source.variant}, {source.network.num_classes:,} classes, "
-        f"{size / 1e6:.1f} MB, licence: {source.licence}"
+        f"{size / 1e6:.1f} MB, licence: {shown(source.licence)}"
     )
     if arguments.to in _WEIGHTS:
         keys = _whose_keys(source, arguments)
-        print(f"read back: all tensors are bit for bit the network's; {keys}")
+        tell(f"read back: all tensors are bit for bit the network's; {keys}")
     if found is not None:
         against = arguments.check or arguments.calibrate
         images = f"{found.images:,} images" + (f" of {against}" if against else " generated here")
-        print(
+        tell(
             f"compared with PyTorch on {images}: the same top-1 on {found.same_top1:.2%}, largest "
             f"difference of a logit {found.error:.1e} of their spread"
         )

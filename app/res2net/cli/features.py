@@ -1,13 +1,13 @@
 """`res2net features`: features of images in one file, and how well a line tells their classes."""
 
 import argparse
-import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from res2net.cli.arguments import asked_preprocessing
+from res2net.cli.arguments import SHORT, asked_preprocessing, seed
 from res2net.cli.images import (
     add_image_arguments,
     add_loader_argument,
@@ -15,10 +15,11 @@ from res2net.cli.images import (
     find_images,
     reading,
 )
-from res2net.cli.telling import plain_warnings, say_problems, shown, tell_lost
+from res2net.cli.telling import plain_warnings, say_problems, shown, tell, tell_json, tell_lost
 from res2net.data.sources.scan import counted
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_file
+from res2net.files.csv_table import FORM
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="FILE",
         help="a new file: .npz or .safetensors (`features` float32 (N, C) and `sources`), "
-        ".parquet, or .csv for few images; with labels where the images lie in folders of classes",
+        f".parquet, or .csv for few images ({FORM}); with labels where the images lie in folders "
+        "of classes",
     )
     parser.add_argument(
         "--stage",
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "its accuracy on a fifth of them that it has not seen; needs scikit-learn",
     )
     parser.add_argument(
-        "--seed", type=_seed, default=0, metavar="N", help="of the probe's split (0)"
+        "--seed", type=seed, default=0, metavar="N", help="of the probe's split (0)"
     )
     add_loader_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -121,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = _probe(kept, labels, arguments.seed)
         result["probe"] = asdict(found)
         lines.append(_describe(found))
-    print(json.dumps(result) if arguments.json else "\n".join(lines))
+    tell_json(result) if arguments.json else tell(*lines)
 
     tell_lost(
         "features",
@@ -179,12 +181,8 @@ def _describe(found: "ProbeResult") -> str:
 def _stage(text: str) -> int | str:
     if text in ("all", "pooled"):
         return text
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no stage: 1 and on, all or pooled")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed: 0 or more")
+    if not re.fullmatch("[1-9][0-9]?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"'{shown(text, longest=SHORT)}' is no stage: 1 and on, all or pooled"
+        )
     return int(text)

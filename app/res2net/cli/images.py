@@ -18,7 +18,7 @@ from res2net.cli.arguments import (
 from res2net.cli.telling import say
 from res2net.data.sources.scan import EXTENSIONS
 from res2net.errors import InputError
-from res2net.files.names import printable
+from res2net.files.names import LINE, shown
 from res2net.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def reading(images: Sequence[str], *, doing: str, bar: bool = True) -> Iterator[
             task = progress.add_task(doing, total=len(images))
             yield Reading(
                 lambda text: console.print(
-                    printable(text), markup=False, highlight=False, soft_wrap=True
+                    shown(text, longest=LINE), markup=False, highlight=False, soft_wrap=True
                 ),
                 lambda count: progress.advance(task, count),
             )

@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stopping.listen(_leave_early)
         else:
             stopping.end_in_order()
+        _check_text(arguments)
         code = _dispatch(arguments)
         sys.stdout.flush()  # here, where a broken pipe is caught
         return code
@@ -92,9 +93,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _interrupted(error.__context__)
         raise
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _refuse(f"error: '{_brief(error.filename)}': longer than a name may be here")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _fail(f"error: {error}: make room and try again", 1, every_rank=True)
+    except ValueError as error:
+        if not str(error).startswith("embedded null"):  # what Python says of it, without the path
+            raise
+        return _refuse("error: a path holds a zero byte, which no name of a file does")
     finally:
         stopping.stop_listening()
 
@@ -111,6 +118,16 @@ def entry_point() -> NoReturn:
     if stopping.is_leaving():  # all is saved and told, and the interpreter ends
         stopping.leave_in_peace()
     sys.exit(code)
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raises InputError for what no shell hands over, and no name of a file is."""
+    for argument in arguments:
+        try:
+            if b"\0" in os.fsencode(argument):
+                raise InputError(f"'{_brief(argument)}': holds a zero byte")
+        except UnicodeEncodeError as error:
+            raise InputError(f"'{_brief(argument)}': is no text ({error.reason})") from error
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -133,10 +150,10 @@ def _run_verb(
         return 0
     name, *rest = arguments
     if name not in verbs:
-        near = difflib.get_close_matches(name, verbs, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name[:60], verbs, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
         of = "" if verbs is VERBS else f" of {command}"
-        raise InputError(f"{name!r}: no such verb{of}{hint} (verbs: {', '.join(verbs)})")
+        raise InputError(f"'{_brief(name)}': no such verb{of}{hint} (verbs: {', '.join(verbs)})")
     program = f"{command} {name}"
     about = _sentence(verbs[name])
     verb = import_module("res2net.cli." + "_".join(program.split()[1:]))
@@ -160,15 +177,29 @@ class _Parser(argparse.ArgumentParser):
             return None
         for argument in unknown:
             if not argument.startswith("-"):
-                self.error(f"{argument!r}: one argument too many")
+                self.error(f"'{_brief(argument)}': one argument too many")
             if os.path.exists(argument):
                 self.error(f"{argument}: no such option; the file of that name is ./{argument}")
-            option = argument.partition("=")[0]
+            option = _brief(argument.partition("=")[0])
             known = sorted(name for name in self._option_string_actions if name.startswith("--"))
-            near = difflib.get_close_matches(option, known, n=1, cutoff=0.6)
+            near = difflib.get_close_matches(option[:60], known, n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]}?" if near else ""
             self.error(f"{option}: no such option{hint} (options: {', '.join(known)})")
+        self._refuse_nothing(parsed)
         return parsed
+
+    def _refuse_nothing(self, parsed: argparse.Namespace) -> None:
+        """Raises InputError for an option that is given as nothing, as by a variable that is not
+        set: what it stands for would be done without it."""
+        for action in self._actions:
+            given = getattr(parsed, action.dest, None)
+            texts = given if isinstance(given, list) else [given]
+            nothing = "" in texts and "" not in (action.default, action.const)
+            # argparse takes the value of --option=-- for the end of the options, and gives a list
+            lost = [] in texts or (given == [] and action.default != [])
+            if action.option_strings and (nothing or lost):
+                value = "--" if lost else ""
+                self.error(f"argument {'/'.join(action.option_strings)}: '{value}' names nothing")
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog}: {message}")
@@ -193,12 +224,12 @@ def _sentence(words: str) -> str:
 
 
 def _fail(message: str, code: int, *, every_rank: bool = False) -> int:
-    from res2net.files.names import printable
+    from res2net.cli.telling import say
 
     rank = _rank()
     if rank == 0 or every_rank:
         who = f"rank {rank}: " if rank else ""
-        print(who + printable(" ".join(message.split())), file=sys.stderr, flush=True)
+        say(who + " ".join(message.split()))
     return code
 
 
@@ -253,6 +284,12 @@ def _refuse(message: str) -> int:
             time.sleep(2 * SECONDS_BETWEEN_RANKS)
             _fail(message, 2, every_rank=True)
     return 2
+
+
+def _brief(text: object) -> str:
+    from res2net.files.names import shown
+
+    return shown(str(text), longest=60)
 
 
 def _rank() -> int:

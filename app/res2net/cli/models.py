@@ -4,12 +4,12 @@ Reads tables; builds no network.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any
 
+from res2net.cli.telling import tell, tell_json
 from res2net.errors import InputError
 from res2net.models.variants import ALIASES, VARIANTS, Variant, nearest_variants
 from res2net.weights.catalog import DEFAULT, cache_folder, cached, published_for
@@ -18,9 +18,10 @@ from res2net.weights.shipped import SHIPPED, ShippedWeights
 
 # mmpretrain states 4.22 G for res2net50_14w_8s, whose convolutions and classifier make 4.18 G.
 MACS = (
-    "MACs: multiply-accumulates of convolutions and classifier for one RGB image; mmpretrain\n"
-    "counts more than these."
+    "MACs: multiply-accumulates of convolutions and classifier for one RGB image; mmpretrain",
+    "counts more than these.",
 )
+WIDTH = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Raises InputError: no variant matches."""
     variants = _matching(arguments.glob)
     if arguments.json:
-        print(json.dumps([_as_json(variant) for variant in variants], indent=2))
+        tell_json([_as_json(variant) for variant in variants], indent=2)
     elif len(variants) == 1:
         _print_details(variants[0])
     else:
@@ -111,20 +112,17 @@ def _fraction(percent: float | None) -> float | None:
 
 
 def _print_tables(variants: list[Variant]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+    from res2net.cli.tables import Table
 
-    on_screen = sys.stdout.isatty()
-    sizes = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
-    sizes.add_column("variant", no_wrap=True)
+    sizes = Table(tight=True)
+    sizes.column("variant", whole=True)
     for heading in ("params", "MACs", "px", "classes", "top-1", "top-5"):
-        sizes.add_column(heading, justify="right", no_wrap=True)
+        sizes.column(heading, right=True, whole=True)
     # Lets two sources stand side by side in a terminal of 100 columns.
-    sizes.add_column("measured by", max_width=len("PaddleClas") if on_screen else None)
-    sizes.add_column("weights")
+    sizes.column("measured by", most=len("PaddleClas") if sys.stdout.isatty() else None)
+    sizes.column("weights")
     for variant in variants:
-        sizes.add_row(
+        sizes.row(
             variant.name,
             f"{variant.parameters / 1e6:.2f}M",
             f"{variant.macs / 1e9:.2f}G",
@@ -141,21 +139,22 @@ def _print_tables(variants: list[Variant]) -> None:
                 + [shipped.name for shipped in _shipped(variant)]
             ),
         )
-    aliases = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
-    aliases.add_column("alias", no_wrap=True)
-    aliases.add_column("variant", no_wrap=True)
-    for variant in variants:
-        for alias in _aliases(variant):
-            aliases.add_row(alias, variant.name)
-    # Into a file or a pipe one line a variant, however long, so that grep finds all of it.
-    console = Console(width=None if on_screen else 200)
-    console.print(sizes)
-    print(f"\n{MACS}")
-    print(f"weights: who publishes them, the default first; *: lies in {cache_folder()}.")
-    print("`res2net models NAME` tells their licence, accuracy and address.")
-    if aliases.row_count:
-        console.print()
-        console.print(aliases)
+    named = [(alias, variant.name) for variant in variants for alias in _aliases(variant)]
+    aliases = Table(tight=True)
+    aliases.column("alias", whole=True)
+    aliases.column("variant", whole=True)
+    for pair in named:
+        aliases.row(*pair)
+    sizes.tell(width=WIDTH)
+    tell(
+        "",
+        *MACS,
+        f"weights: who publishes them, the default first; *: lies in {cache_folder()}.",
+        "`res2net models NAME` tells their licence, accuracy and address.",
+    )
+    if named:
+        tell("")
+        aliases.tell(width=WIDTH)
 
 
 def _print_details(variant: Variant) -> None:
@@ -171,7 +170,7 @@ def _print_details(variant: Variant) -> None:
     )
     files = published_for(variant.name)
     for shipped in _shipped(variant):
-        print()
+        tell("")
         accuracy = f"top-1 {shipped.top1:.2f}% of {shipped.images} images, measured by this project"
         _print_lines(
             f"{shipped.name} (comes with the package)",
@@ -182,11 +181,11 @@ def _print_details(variant: Variant) -> None:
             ("file", str(shipped.path)),
         )
     if not files and not _shipped(variant):
-        print("\nNobody published weights that can be fetched.")
+        tell("", "Nobody published weights that can be fetched.")
     for published in files:
         default = f" ({DEFAULT}, the default)" if published is files[0] else ""
         path = cached(published)
-        print()
+        tell("")
         _print_lines(
             f"{published.name}{default}",
             ("accuracy", _accuracy(published)),
@@ -206,6 +205,4 @@ def _accuracy(figures: Variant | PublishedFile) -> str:
 
 
 def _print_lines(title: str, *lines: tuple[str, str]) -> None:
-    print(title)
-    for name, value in lines:
-        print(f"  {name:<12}{value}")
+    tell(title, *(f"  {name:<12}{value}" for name, value in lines))

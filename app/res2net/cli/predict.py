@@ -1,7 +1,6 @@
 """`res2net predict`: the classes of images."""
 
 import argparse
-import csv
 import json
 import os
 import sys
@@ -17,11 +16,19 @@ from res2net.cli.images import (
     find_images,
     reading,
 )
-from res2net.cli.telling import plain_warnings, say, say_problems, shown, tell_lost
+from res2net.cli.telling import (
+    plain_warnings,
+    say,
+    say_problems,
+    shown,
+    tell,
+    tell_json,
+    tell_lost,
+)
 from res2net.data.sources.scan import counted
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_file
-from res2net.files.names import valid
+from res2net.files.csv_table import FORM, CsvTable
 from res2net.weights.shipped import SAMPLE
 
 if TYPE_CHECKING:
@@ -61,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of objects")
     form.add_argument("--jsonl", action="store_true", help="print one object a line")
-    form.add_argument("--csv", action="store_true", help="print a table with commas")
+    form.add_argument("--csv", action="store_true", help=f"print a table with commas, {FORM}")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     classes = len(predictor.class_names)
     topk = min(arguments.topk or TOPK, classes)
     if (arguments.topk or 0) > classes:
-        print(f"--topk {arguments.topk}: the model has {classes:,} classes", file=sys.stderr)
+        say(f"--topk {arguments.topk}: the model has {classes:,} classes")
     if arguments.json:
         write: _Writer = _write_json
     elif arguments.jsonl:
@@ -141,7 +148,7 @@ def _draw_sheet(first: list["Prediction"], sheet: Path, *, title: str, count: in
     tiles = [
         (
             tile(source, index),
-            f"{shown(each.label)}\n{each.score:.1%}\n{shown(os.path.basename(each.source))}",
+            (each.label, f"{each.score:.1%}", os.path.basename(each.source)),
         )
         for index, each in enumerate(first)
     ]
@@ -155,7 +162,7 @@ def _draw_sheet(first: list["Prediction"], sheet: Path, *, title: str, count: in
         raise WorkError(
             f"{sheet}: cannot be written ({reason}); the classes were printed"
         ) from error
-    say(f"written: {shown(sheet)}")
+    say(f"written: {sheet}")
 
 
 _Writer = Callable[[Iterator["Prediction"], int], None]
@@ -165,49 +172,45 @@ def _write_json(predictions: Iterator["Prediction"], topk: int) -> None:
     # Piece by piece: a list of a million images need not be held.
     separator = "["
     for prediction in predictions:
-        print(separator, json.dumps(_as_json(prediction)), sep="\n", end="")
+        sys.stdout.write(f"{separator}\n{json.dumps(_as_json(prediction))}")
         separator = ","
-    print("[]" if separator == "[" else "\n]")
+    tell("[]") if separator == "[" else tell("", "]")
 
 
 def _write_jsonl(predictions: Iterator["Prediction"], topk: int) -> None:
     for prediction in predictions:
-        print(json.dumps(_as_json(prediction)))
+        tell_json(_as_json(prediction))
 
 
 def _write_csv(predictions: Iterator["Prediction"], topk: int) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    table = CsvTable(sys.stdout)
     ranks = range(1, topk + 1)
-    writer.writerow(["source", "index", *(f"{name}{k}" for k in ranks for name in _RANKED)])
+    table.row(["source", "index", *(f"{name}{k}" for k in ranks for name in _RANKED)])
     for prediction in predictions:
         ranked = [value for pair in prediction.topk for value in pair]
-        writer.writerow([valid(prediction.source), prediction.index, *ranked])
+        table.row([prediction.source, prediction.index, *ranked])
 
 
 _RANKED = ("label", "score")
 
 
 def _write_table(predictions: Iterator["Prediction"], topk: int) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from res2net.cli.tables import Table
 
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("image", overflow="fold")
-    table.add_column("top-1", overflow="fold")
-    table.add_column("score", justify="right", no_wrap=True)
+    table = Table()
+    table.column("image")
+    table.column("top-1")
+    table.column("score", right=True, whole=True)
     if topk > 1:
-        table.add_column("then", overflow="fold")
+        table.column("then")
+    some = False
     for prediction in predictions:
+        some = True
         rest = ", ".join(f"{shown(label)} {score:.1%}" for label, score in prediction.topk[1:])
-        label = shown(prediction.label)
-        cells = (shown(prediction.source), label, f"{prediction.score:.1%}", rest)
-        # Text, because names may hold square brackets, which rich would read as markup.
-        table.add_row(*map(Text, cells if topk > 1 else cells[:-1]))
-    if table.row_count:
-        # Into a file or a pipe one line an image, however long, so that grep finds all of it.
-        Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+        cells = (prediction.source, prediction.label, f"{prediction.score:.1%}", rest)
+        table.row(*(cells if topk > 1 else cells[:-1]))
+    if some:
+        table.tell(width=10_000)
 
 
 def _as_json(prediction: "Prediction") -> dict[str, Any]:

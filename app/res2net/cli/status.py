@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from res2net.cli.telling import say, tell_json
 from res2net.cluster.status import Status, status
 from res2net.errors import InputError
 from res2net.files.holder import Holder
-from res2net.files.names import printable, valid
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 NONE = "-"
+WIDTH = 500
 STYLES = {
     "running": "green",
     "completed": "green",
@@ -44,9 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not found:
         raise refused[0]
     for problem in refused:  # as the folder of batch scripts among the runs: checkpoints/*/
-        print(printable(f"left out: {problem}"), file=sys.stderr)
+        say(f"left out: {problem}")
     if arguments.json:
-        print(json.dumps({"runs": [asdict(one) for one in found]}))
+        tell_json({"runs": [asdict(one) for one in found]})
     else:
         _print_one(found[0]) if len(found) == 1 else _print_many(found)
     return 0
@@ -72,32 +68,29 @@ def _print_one(one: Status) -> None:
         f"steps done again or to be done again: {one.steps_lost:,}",
         "trained by": _who(holder) if holder else "nobody",
     }
-    from rich.table import Table
-    from rich.text import Text
+    from res2net.cli.tables import Styled, Table
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table = Table(header=False)
+    table.column(whole=True)
+    table.column()
     for name, value in rows.items():
         style = STYLES.get(value, "") if name == "state" else ""
-        table.add_row(Text(name), Text(_shown(value), style=style))
+        table.row(name, Styled(value, style))
     for remark in one.remarks:
-        table.add_row(Text("see"), Text(_shown(remark)))
-    table.add_row(Text("next"), Text(_shown(one.next)))
-    _console().print(table)
+        table.row("see", remark)
+    table.row("next", one.next)
+    table.tell(width=WIDTH)
 
 
 def _print_many(found: Sequence[Status]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+    from res2net.cli.tables import Styled, Table
 
-    table = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    table.add_column("state", no_wrap=True)
+    table = Table(tight=True)
+    table.column("run")
+    table.column("state", whole=True)
     for heading in ("done", "epochs", "left", "top-1", "best (epoch)", "saved", "restarts", "lost"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("next", overflow="fold")
+        table.column(heading, right=True, whole=True)
+    table.column("next")
     for one in found:
         cells = [
             _percent_done(one),
@@ -110,20 +103,9 @@ def _print_many(found: Sequence[Status]) -> None:
             f"{one.steps_lost:,}",
         ]
         todo = "; ".join([one.next, *(remark.partition(":")[0] for remark in one.remarks)])
-        state = Text(one.state, style=STYLES.get(one.state, ""))
-        table.add_row(Text(_shown(one.run)), state, *map(Text, cells), Text(_shown(todo)))
-    _console().print(table)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # into a file or a pipe one line a row, however long
-    return Console(width=None if sys.stdout.isatty() else 500)
-
-
-def _shown(text: str) -> str:
-    return printable(valid(text))
+        state = Styled(one.state, STYLES.get(one.state, ""))
+        table.row(one.run, state, *cells, todo)
+    table.tell(width=WIDTH)
 
 
 def _of(part: int, whole: int | None) -> str:

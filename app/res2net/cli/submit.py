@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from res2net.cli.arguments import add_config_arguments, positive
+from res2net.cli.arguments import add_config_arguments, devices_of_node, nodes, workers
+from res2net.cli.telling import say, tell, tell_json
 from res2net.cluster.submit import (
     Allocation,
     batch_script,
@@ -32,13 +32,15 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser, such_as="of res2net train")
     what = parser.add_argument_group("what to ask SLURM for (default: as the cluster says)")
-    what.add_argument("--nodes", type=positive, default=1, metavar="N", help="(1)")
-    what.add_argument("--gpus", type=_count, default=1, metavar="N", help="per node; 0: CPUs (1)")
+    what.add_argument("--nodes", type=nodes, default=1, metavar="N", help="(1)")
     what.add_argument(
-        "--tasks", type=positive, metavar="N", help="processes per node, with --gpus 0 (1)"
+        "--gpus", type=devices_of_node, default=1, metavar="N", help="per node; 0: CPUs (1)"
     )
     what.add_argument(
-        "--cpus", type=positive, metavar="N", help="per process: they decode images (8)"
+        "--tasks", type=workers, metavar="N", help="processes per node, with --gpus 0 (1)"
+    )
+    what.add_argument(
+        "--cpus", type=workers, metavar="N", help="per process: they decode images (8)"
     )
     what.add_argument("--time", default="", metavar="T", help="limit, as 24:00:00; then requeued")
     what.add_argument("--partition", default="", metavar="P")
@@ -107,19 +109,20 @@ def run(arguments: argparse.Namespace) -> int:
             "command": command,
             "rehearsal": tried.to_dict() if tried else None,
         }
-        print(json.dumps(result))
+        tell_json(result)
         return 0
     lines = tried.lines() if tried else []
     if job is None:
-        lines += [f"would write {script}:", "", text, f"and call: {shlex.join(command)}"]
+        lines += [
+            f"would write {script}:",
+            "",
+            *text.split("\n"),
+            f"and call: {shlex.join(command)}",
+        ]
     else:
         lines += [f"script       {script}", f"log          {log}", f"submitted    job {job}"]
-    print("\n".join(lines))
+    tell(*lines)
     return 0
-
-
-def _count(text: str) -> int:
-    return 0 if text == "0" else positive(text)
 
 
 def _check(arguments: argparse.Namespace, config: Config, tasks: int) -> None:
@@ -149,7 +152,7 @@ def _check(arguments: argparse.Namespace, config: Config, tasks: int) -> None:
 
 def _rehearse(config: Config, tasks: int, arguments: argparse.Namespace) -> DryRun:
     """`res2net train --dry-run` for the devices and nodes asked for, on what this machine has."""
-    print("trying the training here first (--no-check skips this)", file=sys.stderr, flush=True)
+    say("trying the training here first (--no-check skips this)")
 
     import torch
 

@@ -1,8 +1,12 @@
-"""What several verbs tell on stderr, a line each, and names as a terminal can show them."""
+"""All that verbs print: results on stdout, remarks on stderr, a line each (tables: tables.py).
+
+Names come from files of strangers. What goes through here is shown as a terminal and a reader can
+bear it, whatever is in it: no verb calls `print` itself (tests/unit/cli/test_printing.py).
+"""
 
 from __future__ import annotations
 
-import os
+import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,16 +14,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from res2net.errors import InputError, WorkError
-from res2net.files.names import printable, valid
+from res2net.files.names import LINE, shown
 
 
-def shown(name: str | os.PathLike[str]) -> str:
-    """A file's name in one line."""
-    return printable(valid(os.fspath(name)))
+def tell(*lines: str) -> None:
+    """Results for people."""
+    for line in lines:
+        print(shown(line, longest=LINE))
+
+
+def tell_json(value: Any, *, indent: int | None = None) -> None:
+    """Results for programs: names as they are, in ASCII."""
+    print(json.dumps(value, indent=indent))
 
 
 def say(message: str) -> None:
-    print(printable(message), file=sys.stderr)
+    """A remark."""
+    print(shown(message, longest=LINE), file=sys.stderr, flush=True)
 
 
 def say_problems(problems: Sequence[InputError]) -> None:

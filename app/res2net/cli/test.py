@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import fields
 from typing import Any
 
 from res2net.cli.arguments import add_preprocessing_arguments, devices, positive
+from res2net.cli.telling import shown, tell, tell_json
 from res2net.data.sources.scan import counted
+from res2net.files.csv_table import FORM
 from res2net.files.runs import is_rank_zero
 
 
@@ -48,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     more = parser.add_argument_group("what is told besides")
     more.add_argument("--real", metavar="JSON", help="ImageNet-ReaL's labels: its top-1 too")
-    more.add_argument("--per-class", metavar="CSV", help="accuracy of each class, a new file")
+    more.add_argument(
+        "--per-class", metavar="CSV", help=f"accuracy of each class, a new file; {FORM}"
+    )
     more.add_argument("--confusion", metavar="PNG", help="confusion matrix, a new picture")
     more.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -73,11 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_rank_zero():
         return 0
     if arguments.json:
-        print(json.dumps(result))
+        tell_json(result)
     else:
-        print("\n".join(_lines(result)))
+        tell(*_lines(result))
         for path in filter(None, (asked.per_class, asked.confusion)):
-            print(f"written: {path}")
+            tell(f"written: {path}")
     return 0
 
 
@@ -112,7 +115,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
         )
     if result["confusions"]:
         pairs = (
-            f"{pair['class']} taken for {pair['taken_for']} "
+            f"{shown(pair['class'])} taken for {shown(pair['taken_for'])} "
             f"({pair['images']} of {round(pair['images'] / pair['share'])})"
             for pair in result["confusions"][:3]
         )

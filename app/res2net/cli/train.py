@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from res2net import stopping
-from res2net.cli.arguments import add_config_arguments, positive
+from res2net.cli.arguments import add_config_arguments, nodes, workers
+from res2net.cli.telling import tell, tell_json
 from res2net.config.load import load_config
 from res2net.config.schema import Config
 from res2net.errors import InputError
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option in ("--devices", "--nodes"):
         parser.add_argument(
             option,
-            type=positive,
+            type=nodes if option == "--nodes" else workers,
             metavar="N",
             help="--dry-run: reckon for so many" + (" per node" if option == "--devices" else ""),
         )
@@ -78,12 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_rank_zero():
         return 0
     if arguments.json:
-        print(json.dumps(summary))
+        tell_json(summary)
         return 0
     path = RunDirectory.of(config.run.dir, config.run.name).path
     top5 = f", top-5 {summary['val/top5']:.2%}" if "val/top5" in summary else ""
     average = f", averaged {summary['val_ema/top1']:.2%}" if "val_ema/top1" in summary else ""
-    print(f"run: {path}  top-1 {summary['val/top1']:.2%}{top5}{average}  (last epoch)")
+    tell(f"run: {path}  top-1 {summary['val/top1']:.2%}{top5}{average}  (last epoch)")
     return 0
 
 
@@ -93,7 +93,7 @@ def dry_run(config: Config, arguments: argparse.Namespace) -> int:
 
     tried = rehearsal.dry_run(config, devices=arguments.devices, num_nodes=arguments.nodes)
     if is_rank_zero():
-        print(json.dumps(tried.to_dict()) if arguments.json else "\n".join(tried.lines()))
+        tell_json(tried.to_dict()) if arguments.json else tell(*tried.lines())
     return 0
 
 
@@ -104,7 +104,10 @@ def preview(config: Config, path: str, *, as_json: bool) -> int:
     from res2net.training.rehearsal.preview import draw_preview
 
     images = draw_preview(config, file)
-    print(json.dumps({"preview": str(file), "images": images}) if as_json else f"written: {file}")
+    if as_json:
+        tell_json({"preview": str(file), "images": images})
+    else:
+        tell(f"written: {file}")
     return 0
 
 
@@ -116,11 +119,9 @@ def plot_schedule(config: Config, path: str, *, as_json: bool) -> int:
 
     planned = schedule.plot_schedule(config, file)
     if as_json:
-        print(json.dumps({"plot": str(file), **planned.to_dict()}))
+        tell_json({"plot": str(file), **planned.to_dict()})
         return 0
-    for line in planned.lines():
-        print(line)
-    print(f"written: {file}")
+    tell(*planned.lines(), f"written: {file}")
     return 0
 
 
@@ -138,12 +139,12 @@ def find_lr(config: Config, path: str, *, as_json: bool) -> int:
     if not is_rank_zero():
         return 0
     if as_json:
-        print(json.dumps({"plot": str(file) if file else None, **found.to_dict()}))
+        tell_json({"plot": str(file) if file else None, **found.to_dict()})
         return 0
-    print(
+    tell(
         f"the loss falls fastest at lr {found.suggestion:.2g}, for "
         f"data.global_batch_size={config.data.global_batch_size}: optim.lr={found.optim_lr:.2g}"
     )
     if file:
-        print(f"written: {file}")
+        tell(f"written: {file}")
     return 0

@@ -18,7 +18,6 @@ from res2net.data.dali.stream import MAX_PIXELS, Stream
 from res2net.data.order import EvalOrder, TrainOrder
 from res2net.data.sources.source import Source
 from res2net.errors import InputError
-from res2net.files.names import printable
 from res2net.files.runs import say
 from res2net.preprocessing import Preprocessing
 
@@ -283,7 +282,7 @@ class ImageDataModule(L.LightningDataModule):
 
 def _say_left_out(name: str, why: str) -> None:
     # from the rank that met it: the others do not know
-    say(printable(f"left out: {name} {why}"), every_rank=True)
+    say(f"left out: {name} {why}", every_rank=True)
 
 
 def _mix(*numbers: int) -> int:

@@ -48,8 +48,9 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except OSError as error:
-        raise InputError(f"--host {host}: no such host ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # ValueError: what IDNA does not take
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"--host {host}: no such host ({reason})") from error
     listening = socket.socket(family, kind)
     try:
         if os.name == "posix":  # a port whose last connections are not forgotten yet is free

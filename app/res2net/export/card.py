@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 
 from res2net.export.source import UNKNOWN_LICENCE, Source, same_in_timm
+from res2net.files.names import shown
 
+LONGEST = 200
+"""Characters of a name or another text of the weights."""
 NAMED = 20
 """Classes that the card names; config.json has all."""
 
@@ -24,9 +29,10 @@ def write_card(source: Source, name: str, *, parameters: int) -> str:
     timm = same_in_timm(source.variant)
     side = preprocessing.image_size
     mean, std = (", ".join(f"{v:g}" for v in t) for t in (preprocessing.mean, preprocessing.std))
-    shown = ", ".join(map(_inline, source.class_names[:NAMED]))
+    classes = ", ".join(map(_inline, source.class_names[:NAMED]))
     if len(source.class_names) > NAMED:
-        shown += f" and {len(source.class_names) - NAMED:,} more (`label_names` in config.json)"
+        classes += f" and {len(source.class_names) - NAMED:,} more (`label_names` in config.json)"
+    licence = _inline(source.licence)
     sections = [
         _front_matter(source, timm),
         f"# {_inline(name)}",
@@ -40,12 +46,12 @@ def write_card(source: Source, name: str, *, parameters: int) -> str:
         f"{side}, divide by 255, subtract the mean ({mean}) and divide by ({std}), by channel, "
         "RGB.",
         "## Classes",
-        f"{shown}.",
+        f"{classes}.",
         "## Licence",
-        f"{source.licence[0].upper()}{source.licence[1:]}.",
+        f"{licence[:1].upper()}{licence[1:]}.",
         "## Use",
         "With res2net-lightning:",
-        _code("bash", f"res2net predict {json.dumps(name)} IMAGE"),
+        _code("bash", f"res2net predict {shlex.quote(shown(name))} IMAGE"),
         _code(
             "python",
             "from res2net import Predictor",
@@ -66,7 +72,7 @@ def _front_matter(source: Source, timm: str | None) -> str:
     elif known in _SPDX:
         licence = [f"license: {known}"]
     else:
-        licence = ["license: other", f"license_name: {json.dumps(source.licence)}"]
+        licence = ["license: other", f"license_name: {json.dumps(shown(source.licence))}"]
     return "\n".join(
         [
             "---",
@@ -86,7 +92,7 @@ def _accuracy(source: Source) -> str:
     if found is None:
         return "Not known here: no `summary.json` and no publication goes with these weights."
     top5 = "" if found.top5 is None else f", top-5 {found.top5:.2%}"
-    return f"Top-1 {found.top1:.2%}{top5}: {found.where}."
+    return f"Top-1 {found.top1:.2%}{top5}: {_inline(found.where)}."
 
 
 def _with_timm(name: str, timm: str | None) -> list[str]:
@@ -111,6 +117,10 @@ def _code(language: str, *lines: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """On one line, and without what Markdown would read as its own."""
-    line = " ".join(text.split())
-    return "".join(f"\\{sign}" if sign in "\\`*[]<>#|" else sign for sign in line)
+    """One line of text: nothing of it is Markdown, HTML, an address or an emoji."""
+    line = shown(" ".join(text.split()), longest=LONGEST)
+    # CommonMark takes a backslash before every ASCII punctuation mark; what is left out here has a
+    # meaning only at the beginning (lists) and in www. (GitHub's addresses)
+    line = re.sub(r"([!-/:-@\[-`{-~])(?<![,;'%/?().-])", r"\\\1", line)
+    line = re.sub(r"^([0-9]*)([-.)])", r"\1\\\2", line)
+    return re.sub(r"\b(www)\.", r"\1\\.", line, flags=re.IGNORECASE)

@@ -194,17 +194,21 @@ def _accuracy(weights: Weights, published: PublishedFile | None, *, ema: bool) -
     summary = run.read_summary()
     which = "val_ema" if ema else "val"
     if file.name == run.best.name:
-        figures, when = summary.get("best") or {}, "the best epoch, chosen on these images"
+        best = summary.get("best")
+        figures, when = (
+            best if isinstance(best, dict) else {},
+            "the best epoch, chosen on these images",
+        )
     elif file.name == run.last.name:
         figures, when = summary, "the last epoch"
     else:
         return None
-    top1 = figures.get(f"{which}/top1")
-    if top1 is None:
+    top1, top5 = (figures.get(f"{which}/{key}") for key in ("top1", "top5"))
+    if not isinstance(top1, float | int):
         return None
     data = (weights.config or {}).get("data", {}).get("source", "")
     where = f"the run's validation images ({data}), {when}" if data else f"validation, {when}"
-    return Accuracy(top1, figures.get(f"{which}/top5"), where)
+    return Accuracy(top1, top5 if isinstance(top5, float | int) else None, where)
 
 
 def same_in_timm(variant: str) -> str | None:

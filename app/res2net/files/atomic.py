@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from res2net.errors import InputError
 from res2net.files import place
+from res2net.files.names import plain_json
 
 StrPath = str | os.PathLike[str]
 
@@ -61,7 +62,7 @@ def atomic_write_json(path: StrPath, value: Any) -> None:
     Raises ValueError for NaN and infinities, which JSON has not, TypeError for other types.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    atomic_write_text(path, text + "\n")
+    atomic_write_text(path, plain_json(text) + "\n")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from urllib.error import HTTPError, URLError
 
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import StrPath, sync_directory
+from res2net.files.runs import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -114,7 +115,7 @@ def _only_writer(part: Path, *, announce: bool) -> Iterator[None]:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if announce:
-                        print(f"waiting for the process that fetches {part}", file=sys.stderr)
+                        say(f"waiting for the process that fetches {part}", every_rank=True)
                     fcntl.flock(held, fcntl.LOCK_EX)
             # The process before us may have renamed or removed what we opened.
             if _is_at(part, held.fileno()):

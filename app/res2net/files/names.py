@@ -6,13 +6,14 @@ the order of those behind them round, and what a spreadsheet takes for a formula
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
 LONGEST = 4096
 """Characters of a text that are shown: no path of a file is longer."""
-_CELL = 32_767
-"""Characters that a spreadsheet takes in a cell."""
+LINE = 4 * LONGEST
+"""Characters of a line."""
 
 # C0, DEL, C1; Unicode's own ends of lines; its invisible signs: soft hyphen, fillers, joiners,
 # those of the direction of writing (bidi), marks of bytes' order, annotations and tags
@@ -22,7 +23,6 @@ _CONTROL = re.compile(
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those that stand for no byte
-_FORMULA = re.compile(r"(^|;)(\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def printable(text: str) -> str:
@@ -35,7 +35,8 @@ def printable(text: str) -> str:
 
 def valid(text: str) -> str:
     r"""Text that every reader of UTF-8 and JSON takes: bytes that are not UTF-8 become `\xe9`."""
-    return os.fsencode(_SURROGATE.sub(_escaped, text)).decode("utf-8", "backslashreplace")
+    data = _SURROGATE.sub(_escaped, text).encode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "backslashreplace")
 
 
 def shown(text: str | os.PathLike[str], *, longest: int = LONGEST) -> str:
@@ -45,17 +46,13 @@ def shown(text: str | os.PathLike[str], *, longest: int = LONGEST) -> str:
     return printable(valid(text[:longest])) + cut
 
 
-def cell(value: object) -> object:
-    """A cell of a CSV file for people: text as `shown` shows it, and never a formula.
-
-    A spreadsheet runs a cell that begins with = + - or @, and where it separates cells by ; what
-    follows one begins a cell, too: before such a sign a ' is put. Numbers stay as they are.
-
-    Source: OWASP, CSV Injection.
-    """
-    if not isinstance(value, str):
-        return value
-    return _FORMULA.sub(r"\1'\2", shown(value, longest=_CELL))
+def plain_json(text: str) -> str:
+    r"""JSON that was made with `ensure_ascii=False`: what `printable` and `valid` show otherwise is
+    escaped as JSON has it, but for the ends of its own lines."""
+    found = re.compile(f"{_CONTROL.pattern}|[\ud800-\udfff]")
+    return found.sub(
+        lambda match: match[0] if match[0] == "\n" else json.dumps(match[0])[1:-1], text
+    )
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from res2net.errors import InputError
 from res2net.files import checksum
+from res2net.files.names import LINE, shown
 from res2net.files.quarantine import QUARANTINE
 
 SCHEMA = 1
@@ -46,7 +47,7 @@ def say(text: str, *, every_rank: bool = False) -> None:
     """
     if every_rank or is_rank_zero():
         with suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+            print(shown(text, longest=LINE), file=sys.stderr, flush=True)
 
 
 def identity(

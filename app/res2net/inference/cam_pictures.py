@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from res2net.inference.cam import Explainer, Explanation
     from res2net.inference.images import OnUnreadable
 
+    Tile = tuple[Image.Image, str | Sequence[str]]
+
 SHEET = "sheet.png"
 ON_SHEET = 24
 """Images of the sheet: the first ones."""
@@ -88,7 +90,7 @@ def draw_explanations(
     explained = first.stream(images, target, on_unreadable=on_unreadable)
 
     def draw() -> Iterator[tuple[Explanation, ...]]:
-        tiles: list[tuple[Image.Image, str]] = []
+        tiles: list[Tile] = []
         count = 0
         while batch := list(islice(explained, _BATCH)):
             sources = [each.source for each in batch]
@@ -150,29 +152,21 @@ def _write(shown: Sequence[Explanation], file: Path) -> None:
         raise WorkError(f"{file}: cannot be written ({reason}); the others are kept") from error
 
 
-def _tiles(shown: Sequence[Explanation], names: Sequence[str]) -> list[tuple[Image.Image, str]]:
+def _tiles(shown: Sequence[Explanation], names: Sequence[str]) -> list[Tile]:
     from res2net.plots.heat import enlarged, overlay
     from res2net.plots.tiles import SIDE
 
-    tiles = [(enlarged(shown[0].pixels, SIDE), printable(valid(Path(shown[0].source).name)))]
+    tiles: list[Tile] = [(enlarged(shown[0].pixels, SIDE), Path(shown[0].source).name)]
     for each, name in zip(shown, names, strict=True):
-        caption = f"{each.label}  {each.score:.1%}"
+        lines = [name] if len(names) > 1 else []
+        lines.append(f"{each.label}  {each.score:.1%}")
         if each.predicted != each.label:
-            caption += f"\npredicts {each.predicted}"
-        if len(names) > 1:
-            caption = f"{name}\n{caption}"
-        tiles.append((overlay(each.pixels, each.heat, SIDE), printable_lines(caption)))
+            lines.append(f"predicts {each.predicted}")
+        tiles.append((overlay(each.pixels, each.heat, SIDE), lines))
     return tiles
 
 
-def printable_lines(text: str) -> str:
-    """Each line as `printable` shows it."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
-def _write_sheet(
-    tiles: Sequence[tuple[Image.Image, str]], file: Path, count: int, heading: str, models: int
-) -> None:
+def _write_sheet(tiles: Sequence[Tile], file: Path, count: int, heading: str, models: int) -> None:
     from res2net.plots.tiles import draw_tiles
 
     note = f"the first {ON_SHEET} of {count:,} images" if count > ON_SHEET else ""

@@ -6,7 +6,6 @@ wait in a file without a name, so that a kill leaves nothing of them.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -23,6 +22,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from res2net.errors import InputError
+from res2net.files.csv_table import CsvTable
 from res2net.files.names import valid
 from res2net.inference.labelled import Labels
 
@@ -113,19 +113,18 @@ def write_csv(stream: BinaryIO, table: Table, folder: Path) -> int:
     """A row an image: source, label, f0, f1, ...; nine digits give back every float32 exactly."""
     count = 0
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    written = CsvTable(text)
     columns = [
         f"{'f' if name == 'features' else f'{name}_'}{number}"
         for name, width in table.parts.items()
         for number in range(width)
     ]
     labels = table.labels
-    writer.writerow(["source", *(["label"] if labels else []), *columns])
+    written.row(["source", *(["label"] if labels else [])], columns)
     for sources, features in table.batches:
         for source, row in zip(sources, features.tolist(), strict=True):
-            # File names need not be text, the table must be.
-            label = [valid(labels.class_names[labels.by_source[source]])] if labels else []
-            writer.writerow([valid(source), *label, *(f"{value:.9g}" for value in row)])
+            label = [labels.class_names[labels.by_source[source]]] if labels else []
+            written.row([source, *label], [f"{value:.9g}" for value in row])
         stream.write(text.getvalue().encode())
         text.seek(0)
         text.truncate()

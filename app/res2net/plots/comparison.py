@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from res2net.files.metrics import Metrics
+from res2net.files.names import shown
 from res2net.plots.figure import (
     FAINT,
     FEW,
@@ -55,7 +56,7 @@ def draw_comparison(
     placed = {name: run for name, run in runs.items() if run.unit == unit}
     for number, (name, run) in enumerate(runs.items()):
         color, style = SERIES[number % len(SERIES)], _STYLES[number // len(SERIES) % len(_STYLES)]
-        label = shortened(name, _LETTERS) if name in placed else f"{name}: not yet an epoch"
+        label = shortened(name, _LETTERS) if name in placed else f"{shown(name)}: not yet an epoch"
         drawn = run.curves if name in placed else {}
         losses = drawn.get(("train", "epoch_loss")) or drawn.get(("train", "loss")) or []
         if losses_differ_by:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from res2net.files.names import shown
 from res2net.plots.figure import FAINT, INK, heading, new_figure, save, shortened
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], path: Path, title: 
         interpolation="nearest",
         aspect="equal",
     )
-    axes.set_title(title, fontsize=10, loc="left", parse_math=False)
+    axes.set_title(shown(title), fontsize=10, loc="left", parse_math=False)
     axes.set_xlabel("taken for")
     axes.set_ylabel("class")
     if not numbered:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from res2net.files.metrics import Points, read_metrics
+from res2net.files.names import shown
 from res2net.plots.figure import (
     BLUE,
     GREEN,
@@ -47,7 +48,7 @@ def draw_curves(metrics_csv: Path, picture: Path) -> None:
     figure = new_figure(12, 4, constrained=False)
     figure.subplots_adjust(left=0.04, right=0.985, bottom=0.125, top=0.75, wspace=0.34)
     name = metrics_csv.absolute().parent.name
-    figure.suptitle(name, x=0.04, ha="left", y=0.97, fontsize=12, parse_math=False)
+    figure.suptitle(shown(name), x=0.04, ha="left", y=0.97, fontsize=12, parse_math=False)
     loss, accuracy, rate = figure.subplots(1, 3)
 
     line(loss, curves["train", "loss"], "train, by step", BLUE, thin=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from res2net.files.atomic import atomic_write
 from res2net.files.metrics import Points
+from res2net.files.names import shown
 from res2net.files.place import make_folder_of
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def save(figure: Figure, path: Path) -> None:
 def heading(axes: Axes, text: str, *, legend: bool = True) -> None:
     """A bold heading on the left, with room for a legend (`legend_above`) below it."""
     pad = _HEADING if legend else 8
-    axes.set_title(text, loc="left", pad=pad, fontsize=10, fontweight="bold", parse_math=False)
+    axes.set_title(
+        shown(text), loc="left", pad=pad, fontsize=10, fontweight="bold", parse_math=False
+    )
 
 
 def line(axes: Axes, points: Points, label: str, color: str, *, thin: bool = False) -> None:
@@ -169,6 +172,6 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
 
 
 def shortened(name: str, letters: int) -> str:
-    """A name of at most so many letters, its end cut off; what cannot be written is a `?`."""
-    name = name.encode("utf-8", "replace").decode()
+    """A name of at most so many letters, its end cut off; what cannot be seen as it is escaped."""
+    name = shown(name)
     return name if len(name) <= letters else f"{name[: letters - 1].rstrip()}…"

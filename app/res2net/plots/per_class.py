@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from res2net.files.names import shown
 from res2net.plots.figure import (
     BLUE,
     FAINT,
@@ -50,7 +51,7 @@ def draw_per_class(
 
     rows = max(len(members) for _, members, _ in groups)
     figure = new_figure(7.5 * len(groups), 1.7 + 0.23 * rows)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, parse_math=False)
+    figure.suptitle(shown(title), x=0.01, ha="left", fontsize=12, parse_math=False)
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
     for axes, (text, members, color) in zip(panels, groups, strict=True):
         axes.barh(range(len(members)), shares[members], color=color, height=0.7)

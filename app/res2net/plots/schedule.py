@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from res2net.files.names import shown
 from res2net.plots.figure import (
     BLUE,
     FAINT,
@@ -41,7 +42,7 @@ def draw_schedule(
     Raises OSError.
     """
     figure = new_figure(10, 4.5)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=12, parse_math=False)
+    figure.suptitle(shown(title), x=0.012, ha="left", fontsize=12, parse_math=False)
     axes = figure.subplots()
     every = max(1, len(rates) // _POINTS)
     steps = [*range(0, len(rates), every), len(rates) - 1]
@@ -83,7 +84,7 @@ def draw_lr_search(
     Raises OSError.
     """
     figure = new_figure(10, 4.5)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=12, parse_math=False)
+    figure.suptitle(shown(title), x=0.012, ha="left", fontsize=12, parse_math=False)
     axes = figure.subplots()
     axes.plot(rates, losses, color=BLUE, lw=1.6)
     marked = losses[list(rates).index(suggestion)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from res2net.files.metrics import read_metrics
+from res2net.files.names import shown
 from res2net.plots.figure import (
     BLUE,
     FAINT,
@@ -32,7 +33,7 @@ def draw_throughput(metrics_csv: Path, picture: Path) -> bool:
     charts = 2 if memory else 1
     figure = new_figure(6 * charts, 4)
     name = metrics_csv.absolute().parent.name
-    figure.suptitle(name, x=0.02, ha="left", fontsize=12, parse_math=False)
+    figure.suptitle(shown(name), x=0.02, ha="left", fontsize=12, parse_math=False)
     first, *second = figure.subplots(1, charts, squeeze=False)[0]
 
     line(first, speeds, "training", BLUE)

@@ -106,7 +106,7 @@ def test_a_batch_larger_than_the_data(tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments,told",
     [
-        (["loader", "quickstart", "--pairs=0"], "'0' is not a positive integer"),
+        (["loader", "quickstart", "--pairs=0"], "'0' is not an integer from "),
         (["model", "res2net50", "--seconds=0"], "--seconds: '0' is not a number above 0"),
         (["model", "res2net50", "--seconds=-0.1"], "--seconds: '-0.1' is not a number above 0"),
         (["model", "res2net50", "--seconds=nan"], "--seconds: 'nan' is not a number above 0"),

@@ -170,7 +170,7 @@ def test_names_are_safe(tmp_path):
         (["--out=/sys/looks"], "/sys/looks: cannot be written ("),
         (["--out=new/" + 300 * "a"], f"new/{300 * 'a'}: cannot be written (File name too long)"),
         (["--out=out", "--method=cam"], "res2net cam: argument --method: invalid"),
-        (["--out=out", "--stage=x"], "res2net cam: argument --stage: invalid"),
+        (["--out=out", "--stage=x"], "res2net cam: argument --stage: 'x' is not"),
         (["--out=out", "--against-weights=in1k"], "--against-weights: there is no second model"),
     ],
 )

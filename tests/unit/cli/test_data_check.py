@@ -145,7 +145,7 @@ def test_a_picture(clean: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str
         ([".", "--out", "list.txt"], "list.txt: the suffix says the form of the file"),
         ([".", "--grid", "grid.jpg"], "choices: .png"),
         ([".", "--out", "there.csv"], "there.csv: exists already"),
-        ([".", "--max-pixels", "0"], "'0' is not a positive integer"),
+        ([".", "--max-pixels", "0"], "'0' is not an integer from "),
         ([".", "--labels", "none.csv"], "none.csv: no such file of labels"),
         (["."], "no images in this folder"),
         ([""], "error: '': the name of the folder is empty"),

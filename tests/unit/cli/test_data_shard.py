@@ -78,7 +78,10 @@ def test_json(folder, capsys):
         (["pets", "/proc/out"], "/proc/out: no shards can be written there (No such file"),
         (["none", "pets/cat/a.jpg/out"], "pets/cat/a.jpg/out: no shards can be written there ("),
         (["none", "pets/cat/a.jpg"], "pets/cat/a.jpg: exists already and holds no shards"),
-        (["pets", "out", "--resize=9", "--quality=101"], "--quality 101: expected 1 to 100"),
+        (
+            ["pets", "out", "--resize=9", "--quality=101"],
+            "res2net data shard: argument --quality: '101'",
+        ),
         (["pets", "out", "--labels=none.txt"], "none.txt: no such file of labels"),
         (["pets", "out", "--labels=pets/cat/a.jpg"], "data.val_labels="),
         (["pets", "out", "--expect=7"], "pets: train has 6 images, not 7"),

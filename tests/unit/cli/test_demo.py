@@ -19,7 +19,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.parametrize("port", ["65536", "-1", "http"])
 def test_a_port_is_a_number(port: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"'{port}' is no port, 0 to 65535" in refusal(capsys, f"--port={port}")
+    assert f"'{port}' is not an integer from 0 to 65,535" in refusal(capsys, f"--port={port}")
 
 
 def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,7 +165,10 @@ def test_file_names_that_are_no_text(run, images):
         ([], "--out FILE is missing"),
         (["--stage=0", "--out=out.npz"], "res2net features: argument --stage: '0' is no stage"),
         (["--stage=top", "--out=o.npz"], "res2net features: argument --stage: 'top' is no stage"),
-        (["--probe", "--seed=-1"], "res2net features: argument --seed: '-1' is no seed"),
+        (
+            ["--probe", "--seed=-1"],
+            "res2net features: argument --seed: '-1' is not an integer from 0 to 4,294,967,295",
+        ),
         (["--probe"], "--probe: these images have no labels; give one folder, which has"),
         (["--out=out.npz", "--probe"], "--probe: these images have no labels"),
         (["--out=out.npy"], "out.npy: the suffix says the form"),

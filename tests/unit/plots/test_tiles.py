@@ -12,7 +12,7 @@ def test_images_stand_in_rows_whatever_their_labels(tmp_path: Path) -> None:
     colors = [(10 * n, 255 - 10 * n, 77) for n in range(COLUMNS + 1)]
     heights = []
     for lines in (1, 2):
-        label = "\n".join(["a label that is far too long for its place"] * lines)
+        label = ["a label that is far too long for its place"] * lines
         tiles = [(Image.new("RGB", (SIDE, SIDE), color), label) for color in colors]
         file = tmp_path / "plots" / f"{lines}.png"
         draw_tiles(tiles, file, title="title " * 50, note="note")

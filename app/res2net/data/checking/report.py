@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from res2net.data.checking.folder import Folder, Strays
 from res2net.data.checking.run import Findings, Place
 from res2net.files.atomic import atomic_write
+from res2net.files.csv_table import CsvTable
 
 SHORT_SIDE = 224
 """What most recipes crop: a shorter side is enlarged for them."""
@@ -100,13 +100,13 @@ def lists(all_rows: Iterable[Row]) -> dict[str, Any]:
 def write_csv(file: Path, all_rows: Iterable[Row]) -> None:
     """A line a row, under the line kind,detail,split,class,file,group."""
     with atomic_write(file) as stream:
-        # Names need not be UTF-8: they are written as they are.
+        # Names need not be UTF-8: their bytes are written as they are.
         text = io.TextIOWrapper(stream, "utf-8", errors="surrogateescape", newline="")
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["kind", "detail", "split", "class", "file", "group"])
+        table = CsvTable(text, keep_bytes=True)
+        table.row(["kind", "detail", "split", "class", "file", "group"])
         for row in all_rows:
             group = "" if row.group is None else row.group
-            table.writerow([row.kind, row.detail, row.split, row.class_name, row.file, group])
+            table.row([row.kind, row.detail, row.split, row.class_name, row.file, group])
         text.flush()
         text.detach()
 

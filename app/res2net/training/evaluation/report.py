@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from res2net import imagenet
 from res2net.files.atomic import atomic_write_text
+from res2net.files.csv_table import CsvTable
 from res2net.plots.confusion import count_confusions, draw_confusion
 
 
@@ -89,11 +89,11 @@ class Report:
         """CSV, worst class first; accuracies as fractions. Raises OSError."""
         rows = sorted(self.per_class(), key=lambda row: row["top1"])
         stream = io.StringIO()
-        writer = csv.DictWriter(
-            stream, ["index", "class", "name", "images", "top1", "top5"], lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(rows)
+        table = CsvTable(stream)
+        columns = ["index", "class", "name", "images", "top1", "top5"]
+        table.row(columns)
+        for row in rows:
+            table.row(row[column] for column in columns)
         atomic_write_text(path, stream.getvalue())
 
     def draw_confusion(self, path: Path, title: str) -> None:
