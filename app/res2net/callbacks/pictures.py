@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from res2net.callbacks.mistake import MISTAKES, Mistake
-from res2net.callbacks.plots import not_worth_a_run
+from res2net.callbacks.plots import Drawing, not_worth_a_run
 from res2net.callbacks.predictions import NONE, Predictions
 from res2net.callbacks.wandb import Wandb
-from res2net.files.runs import RunDirectory
+from res2net.files.runs import RunDirectory, say
 from res2net.imagenet import readable
 from res2net.plots.confusion import count_confusions, draw_confusion
 from res2net.plots.per_class import draw_per_class
@@ -38,6 +38,7 @@ class Pictures(L.Callback):
         self,
         run: RunDirectory,
         predictions: Predictions,
+        drawing: Drawing,
         *,
         labels: np.ndarray,
         names: Sequence[str],
@@ -47,12 +48,14 @@ class Pictures(L.Callback):
         Args:
             run: where to.
             predictions: of the validation data; it must be among the callbacks itself.
+            drawing: knows what the disk did not take.
             labels: int64 (images,), of the validation data.
             names: of the network's outputs.
             tile: Index of a validation image -> RGB of `plots.tiles.SIDE` pixels (`data.tile`).
         """
         self.run = run
         self.predictions = predictions
+        self.drawing = drawing
         self.labels = labels
         self.names = readable(names)
         self.tile = tile
@@ -62,10 +65,13 @@ class Pictures(L.Callback):
             return
         board = next((logger for logger in trainer.loggers if isinstance(logger, Wandb)), None)
         mistakes: list[Mistake] = []
-        with not_worth_a_run(f"{self.run.plots / 'throughput.png'} was not drawn"):
-            draw_throughput(self.run.metrics, self.run.plots / "throughput.png")
-        if len(self.predictions.classes) == len(self.labels):  # else nothing was validated
+        throughput = self.run.plots / "throughput.png"
+        with self.drawing.attempt(throughput):
+            draw_throughput(self.run.metrics, throughput)
+        if len(self.predictions.classes) == len(self.labels):
             mistakes = self._draw_validation(MISTAKES if board else COLUMNS * ROWS)
+        else:  # resumed after its last validation from a state of version 0.1.0
+            say(f"{self.run.plots}: no pictures of the last validation, which the state lacks")
         if board is not None:
             board.log_end(self.run.plots, mistakes, step=trainer.global_step)
 
@@ -74,30 +80,35 @@ class Pictures(L.Callback):
         plots, title = self.run.plots, f"{self.run.path.name}, last validation"
         seen = self.predictions.classes[:, 0] != NONE
         labels, predicted = self.labels[seen], self.predictions.classes[seen, 0]
-        with not_worth_a_run(f"{plots / 'per_class.png'} was not drawn"):
+        with self.drawing.attempt(plots / "per_class.png"):
             count = len(self.names)
             right = np.bincount(labels[labels == predicted], minlength=count)
             images = np.bincount(labels, minlength=count)
             draw_per_class(right, images, self.names, plots / "per_class.png", title)
         if len(self.names) <= MATRIX:
-            with not_worth_a_run(f"{plots / 'confusion.png'} was not drawn"):
+            with self.drawing.attempt(plots / "confusion.png"):
                 matrix = count_confusions(labels, predicted, len(self.names))
                 draw_confusion(matrix, self.names, plots / "confusion.png", title)
         mistakes: list[Mistake] = []
+        # an image that Pillow cannot read is no fault of the disk that takes the pictures
         with not_worth_a_run(f"{plots / 'worst.png'} was not drawn"):
             worst = self._worst(seen)
             mistakes = [self._mistake(index) for index in worst[:most].tolist()]
-            tiles = [
-                (found.image, (found.true, f"{found.probability:.0%} {found.predicted}"))
-                for found in mistakes[: COLUMNS * ROWS]
-            ]
-            note = (
-                f"{len(tiles):,} of {len(worst):,} mistakes, the highest losses first: the class, "
-                "and what it was taken for"
-            )
-            note = note if tiles else "no mistakes"
-            draw_tiles(tiles, plots / "worst.png", title=title, note=note)
+            self._draw_worst(mistakes[: COLUMNS * ROWS], len(worst), title)
         return mistakes
+
+    def _draw_worst(self, shown: Sequence[Mistake], count: int, title: str) -> None:
+        tiles = [
+            (found.image, (found.true, f"{found.probability:.0%} {found.predicted}"))
+            for found in shown
+        ]
+        note = (
+            f"{len(tiles):,} of {count:,} mistakes, the highest losses first: the class, and what "
+            "it was taken for"
+        )
+        note = note if tiles else "no mistakes"
+        with self.drawing.attempt(self.run.plots / "worst.png"):
+            draw_tiles(tiles, self.run.plots / "worst.png", title=title, note=note)
 
     def _worst(self, seen: np.ndarray) -> np.ndarray:
         """Indices of all misclassified images, the highest loss first; NaN counts as highest."""

@@ -17,7 +17,6 @@ from res2net.data.augmentation import Augmentation, uniform
 from res2net.data.dali.stream import MAX_PIXELS, Stream
 from res2net.data.order import EvalOrder, TrainOrder
 from res2net.data.sources.source import Source
-from res2net.errors import InputError
 from res2net.files.runs import say
 from res2net.preprocessing import Preprocessing
 
@@ -104,6 +103,8 @@ class ImageDataModule(L.LightningDataModule):
         self._stored: dict[str, Any] | None = None
         self._steps_done = 0
         self._bad: dict[int, str] = {}
+        self.record: dict[str, Any] | None = None
+        """What the run keeps of its images, by split (`training.images`); on rank 0."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -246,25 +247,17 @@ class ImageDataModule(L.LightningDataModule):
         return {
             "steps": steps,
             "stream": self.train_stream.state_dict(),
-            "fingerprint": self._fingerprint,
+            "fingerprint": self.fingerprint,
+            "images": self.record,
         }
 
     def load_resume_state(self, states: Sequence[dict[str, Any]], rank: int | None) -> None:
         """Go on from the stored states of all ranks, before the loaders are made.
 
         `rank` None says that the ranks or batches are cut otherwise now: the next samples are
-        the same, each once, and augmentation draws anew.
-
-        Raises:
-            InputError: the training images are others than when the state was stored.
+        the same, each once, and augmentation draws anew. Whether the images are those of the state
+        is known before (`training.images`).
         """
-        if states[0]["fingerprint"] != self._fingerprint:
-            assert self.train is not None
-            raise InputError(
-                f"the training images have changed since the run began (now {len(self.train)}): "
-                "their order, and so what was seen, would be another; restore them, or start "
-                "another run with run.name=NAME"
-            )
         for state in states:
             self._bad |= state["stream"].get("bad", {})
         if rank is None:
@@ -272,8 +265,19 @@ class ImageDataModule(L.LightningDataModule):
         else:
             self._stored = states[rank]["stream"]
 
+    def refused(self) -> list[tuple[str, Source, list[int]]]:
+        """The images at which this rank has ended, as they cannot be decoded: by split."""
+        streams = [("training", self.train, self.train_stream)]
+        if self._val_loader is not None:
+            streams.append(("validation", self.val, self._val_loader.stream))
+        return [
+            (what, source, list(stream.refused))
+            for what, source, stream in streams
+            if source is not None and isinstance(stream, Stream) and stream.refused
+        ]
+
     @cached_property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
         """Of the number of training images and the class of each."""
         assert self.train is not None
         classes = "/".join(self.train.class_names).encode()

@@ -132,6 +132,15 @@ class RunDirectory:
         """Those of all ranks that ever stalled."""
         return sorted(self.path.glob(self.stalled(0).name.replace("0", "*")))
 
+    def undecodable(self, rank: int) -> Path:
+        """What the files were at which a rank has ended: they may be others when they are mended
+        (`training.images`)."""
+        return self.path / f"undecodable-rank{rank}.json"
+
+    def undecodable_files(self) -> list[Path]:
+        """Those of all ranks."""
+        return sorted(self.path.glob(self.undecodable(0).name.replace("0", "*")))
+
     @property
     def lock(self) -> Path:
         """Names the process that writes to the run (`lock.Lock`)."""

@@ -19,7 +19,7 @@ from res2net.callbacks.exact_resume import ExactResume, gather
 from res2net.callbacks.guard import Guard, NotFiniteError, out_of_memory
 from res2net.callbacks.metrics_csv import MetricsCSV
 from res2net.callbacks.pictures import Pictures
-from res2net.callbacks.plots import Curves
+from res2net.callbacks.plots import Curves, Drawing
 from res2net.callbacks.predictions import Predictions
 from res2net.callbacks.progress import Progress
 from res2net.callbacks.quarantine import Quarantine
@@ -31,6 +31,7 @@ from res2net.callbacks.wandb import resolve_mode, wandb_logger
 from res2net.callbacks.watchdog import Watchdog
 from res2net.config.load import to_dict
 from res2net.config.schema import Config
+from res2net.data.datamodule import ImageDataModule
 from res2net.data.order import EvalOrder
 from res2net.data.tile import tile
 from res2net.errors import InputError, Stopped, WorkError
@@ -38,10 +39,11 @@ from res2net.files.lock import Lock
 from res2net.files.runs import RunDirectory, is_rank_zero, say
 from res2net.memory import keep_freed_memory
 from res2net.stopping import before_leaving, received
+from res2net.training.images import check_ranks, keep_undecodable, recognise
 from res2net.training.parts import Parts, build_parts
 from res2net.training.plan import Plan, make_plan
 from res2net.training.ranks import launcher_of
-from res2net.training.start import Start, claim, find_start
+from res2net.training.start import Start, claim, find_start, remove_dead_lock
 from res2net.training.trainer import training_trainer
 
 KEPT = "what was saved is kept: run.resume=auto goes on from there"
@@ -78,6 +80,8 @@ def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, A
     if start.complete:
         for message in (f"already complete: {run.path}", *start.messages):
             say(message)
+        if is_rank_zero():
+            remove_dead_lock(run)
         return run.read_summary()
 
     parts = build_parts(config, plan, fresh=start.checkpoint is None)
@@ -94,7 +98,7 @@ def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, A
 
     def begin(trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Change the first files. All ranks have met by now, so each has found its start."""
-        _claim_together(config, run, start, lock)
+        _claim_together(config, run, start, lock, parts.data)
         if start.checkpoint is None:
             rows.start()
         board = wandb_logger(
@@ -111,7 +115,8 @@ def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, A
         if again:
             say(requeue() or _kept(run))
 
-    callbacks, summary = _callbacks(config, plan, parts, run, rows, lock)
+    drawing = Drawing()
+    callbacks, summary = _callbacks(config, plan, parts, run, rows, drawing, lock)
     trainer = training_trainer(
         config,
         plan,
@@ -127,18 +132,20 @@ def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, A
         launcher.on_loss = lock.release
     try:
         _fit(trainer, parts, start, config, plan, run)
+        # the last word, when all else is on the disk: until then the end is done again
         rows.complete()
+        drawing.complete()
         if trainer.is_global_zero:
             summary.write(trainer, "completed")
         if launcher:
             launcher.join()
+        return run.read_summary()  # while nobody else can go on with the run
     except Stopped as stopped:
         lock.release()  # the job that is requeued may start at once
         became = requeue() if stopped.number != signal.SIGINT and is_rank_zero() else ""
         raise Stopped(f"{stopped}; {became or _kept(run)}", number=stopped.number) from stopped
     finally:
         lock.release()
-    return run.read_summary()
 
 
 def _fit(
@@ -150,6 +157,7 @@ def _fit(
     except (NotFiniteError, RunLostError):  # they say by themselves what is kept and what to do
         raise
     except RuntimeError as error:
+        keep_undecodable(parts.data, run)
         failure = _failure(error, config, plan)
         if failure is None:
             raise
@@ -170,27 +178,32 @@ def _kept(run: RunDirectory) -> str:
     return KEPT if run.last.is_file() else NOTHING
 
 
-def _claim_together(config: Config, run: RunDirectory, start: Start, lock: Lock) -> None:
-    """Rank 0 takes the run directory, or all ranks say why not.
+def _claim_together(
+    config: Config, run: RunDirectory, start: Start, lock: Lock, data: ImageDataModule
+) -> None:
+    """Rank 0 looks at the images and takes the run directory, or all ranks say why not.
 
     Raises:
         InputError: on all ranks alike, or the others would wait for the one that fails.
     """
-    problem = ""
-    if is_rank_zero():
-        try:
-            claim(config, run, start, lock)
-        except InputError as error:
-            problem = str(error)
-    problems, starts = zip(*gather((problem, str(start.checkpoint))), strict=True)
-    if problems[0]:
-        raise InputError(problems[0])
+    starts = gather(str(start.checkpoint))
     if len(set(starts)) > 1:
-        lock.release()
         raise InputError(
             f"ranks see different files in {run.path} (to start from: {', '.join(set(starts))}): "
             "the file system lags; start once more"
         )
+    check_ranks(data, config.data.root)
+    problem = ""
+    if is_rank_zero():
+        try:
+            for line in recognise(data, start.checkpoint, run):
+                say(line)
+            claim(config, run, start, lock)
+        except InputError as error:
+            problem = str(error)
+    problem, *_ = gather(problem)
+    if problem:
+        raise InputError(problem)
 
 
 def _failure(error: RuntimeError, config: Config, plan: Plan) -> WorkError | None:
@@ -222,7 +235,13 @@ def _failure(error: RuntimeError, config: Config, plan: Plan) -> WorkError | Non
 
 
 def _callbacks(
-    config: Config, plan: Plan, parts: Parts, run: RunDirectory, rows: MetricsCSV, lock: Lock
+    config: Config,
+    plan: Plan,
+    parts: Parts,
+    run: RunDirectory,
+    rows: MetricsCSV,
+    drawing: Drawing,
+    lock: Lock,
 ) -> tuple[list[L.Callback], Summary]:
     """In the order in which they are called: what is measured, what shows it, what saves it."""
     data, average, images = parts.data, parts.average, len(parts.val)
@@ -244,10 +263,11 @@ def _callbacks(
         metrics,
         summary,
         guard,
-        Curves(run.metrics, run.plots / "curves.png"),
+        Curves(run.metrics, run.plots / "curves.png", drawing),
         Pictures(
             run,
             predictions,
+            drawing,
             labels=parts.val.labels,
             names=parts.class_names,
             tile=partial(tile, parts.val),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,15 @@ def claim(config: Config, run: RunDirectory, start: Start, lock: Lock) -> None:
         ) from error
 
 
+def remove_dead_lock(run: RunDirectory) -> None:
+    """Remove what a leg that was killed after its last word left of its lock."""
+    if run.lock.exists():
+        lock = Lock(run.lock)
+        with suppress(OSError, InputError):  # one that cannot be removed harms nobody
+            lock.acquire()
+            lock.release()
+
+
 def _begin(config: Config, run: RunDirectory, start: Start) -> None:
     if _files(run) != start.seen:
         raise InputError(
@@ -152,6 +162,8 @@ def _begin(config: Config, run: RunDirectory, start: Start) -> None:
         atomic_write_json(run.summary, summary | {"status": "running"})
     run.next.unlink(missing_ok=True)
     remove_stale_temporaries(run.path)
+    if run.plots.is_dir():
+        remove_stale_temporaries(run.plots)
     atomic_write_text(run.config, to_yaml(config))
 
 

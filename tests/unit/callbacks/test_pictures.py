@@ -12,6 +12,7 @@ from metrics_rows import write_metrics
 from res2net.callbacks import pictures
 from res2net.callbacks.mistake import Mistake
 from res2net.callbacks.pictures import Pictures
+from res2net.callbacks.plots import Drawing
 from res2net.callbacks.predictions import NONE
 from res2net.callbacks.wandb import Wandb
 from res2net.files.runs import RunDirectory
@@ -62,7 +63,7 @@ def tile(index: int) -> Image.Image:
 
 def test_the_worst_come_first_and_what_was_not_seen_is_left_out(run: RunDirectory) -> None:
     board = Board()
-    callback = Pictures(run, predictions(), labels=LABELS, names=NAMES, tile=tile)
+    callback = Pictures(run, predictions(), Drawing(), labels=LABELS, names=NAMES, tile=tile)
     callback.on_fit_end(trainer(object(), board), Any)
     assert drawn(run) == ALL
     ((plots, mistakes, step),) = board.heard
@@ -83,29 +84,32 @@ def test_the_matrix_and_the_classes_are_of_the_images_that_were_seen(
     heard: dict[str, Any] = {}
     monkeypatch.setattr(pictures, "draw_confusion", lambda m, *_: heard.update(matrix=m))
     monkeypatch.setattr(pictures, "draw_per_class", lambda r, n, *_: heard.update(r=r, n=n))
-    callback = Pictures(run, predictions(), labels=LABELS, names=NAMES, tile=tile)
+    callback = Pictures(run, predictions(), Drawing(), labels=LABELS, names=NAMES, tile=tile)
     callback.on_fit_end(trainer(), Any)
     assert heard["matrix"].tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 1]]
     assert (heard["r"].tolist(), heard["n"].tolist()) == ([1, 0, 1], [2, 1, 2])
 
 
 def test_all_right_is_a_picture_without_images(run: RunDirectory) -> None:
-    callback = Pictures(run, predictions(LABELS), labels=LABELS, names=NAMES, tile=tile)
+    callback = Pictures(run, predictions(LABELS), Drawing(), labels=LABELS, names=NAMES, tile=tile)
     callback.on_fit_end(trainer(), Any)
     assert drawn(run) == ALL
 
 
-def test_without_a_validation_there_is_only_the_speed(run: RunDirectory) -> None:
+def test_without_a_validation_there_is_only_the_speed(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
     empty: Any = SimpleNamespace(classes=np.empty((0, 5), dtype=np.int64))
     board = Board()
-    callback = Pictures(run, empty, labels=LABELS, names=NAMES, tile=tile)
+    callback = Pictures(run, empty, Drawing(), labels=LABELS, names=NAMES, tile=tile)
     callback.on_fit_end(trainer(board), Any)
+    assert "no pictures of the last validation" in capsys.readouterr().err
     assert drawn(run) == {"throughput.png"}
     assert [mistakes for _, mistakes, _ in board.heard] == [[]]
 
 
 def test_other_ranks_draw_nothing(run: RunDirectory) -> None:
-    callback = Pictures(run, predictions(), labels=LABELS, names=NAMES, tile=tile)
+    callback = Pictures(run, predictions(), Drawing(), labels=LABELS, names=NAMES, tile=tile)
     callback.on_fit_end(trainer(is_global_zero=False), Any)
     assert drawn(run) == set()
 
@@ -114,7 +118,7 @@ def test_more_classes_than_pixels_have_no_matrix(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pictures, "MATRIX", 2)
-    callback = Pictures(run, predictions(), labels=LABELS, names=NAMES, tile=tile)
+    callback = Pictures(run, predictions(), Drawing(), labels=LABELS, names=NAMES, tile=tile)
     callback.on_fit_end(trainer(), Any)
     assert drawn(run) == ALL - {"confusion.png"}
 
@@ -127,8 +131,11 @@ def test_failures_are_one_line_each(
 
     for name in ("draw_throughput", "draw_confusion", "draw_per_class"):
         monkeypatch.setattr(pictures, name, fail)
-    callback = Pictures(run, predictions(), labels=LABELS, names=NAMES, tile=fail)  # type: ignore
+    drawing = Drawing()
+    callback = Pictures(run, predictions(), drawing, labels=LABELS, names=NAMES, tile=fail)  # type: ignore
     callback.on_fit_end(trainer(), Any)
     lines = capsys.readouterr().err.splitlines()
     assert {Path(line.split(" was not drawn: ")[0]).name for line in lines} == ALL
     assert all(line.endswith("disk full") for line in lines)
+    # but the run is not complete without those that the disk did not take
+    assert {path.name for path in drawing._lacking} == ALL - {"worst.png"}

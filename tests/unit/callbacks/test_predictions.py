@@ -1,5 +1,6 @@
 """The likeliest classes come in the order of the data set, on any number of ranks."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from res2net.data.order import EXCLUDED, PADDING, EvalOrder
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("classes", [3, 10])
 def test_in_the_order_of_the_source(
-    count: int, ranks: int, classes: int, monkeypatch: pytest.MonkeyPatch
+    count: int, ranks: int, classes: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     logits = torch.randn(count, classes, generator=torch.Generator().manual_seed(0))
     trainer: Any = SimpleNamespace(world_size=ranks)
@@ -47,3 +48,23 @@ def test_in_the_order_of_the_source(
     assert np.array_equal(callback.losses, losses.numpy())
     likeliest = logits.softmax(1).amax(1).numpy()
     np.testing.assert_allclose(callback.probabilities, likeliest, rtol=1e-6)
+
+    # as a checkpoint has it, for the pictures: of the classes the likeliest alone
+    again = Predictions(order.in_order)
+    again.load_state_dict(through_a_file(callback.state_dict(), tmp_path))
+    assert np.array_equal(again.classes, expected[:, :1])
+    assert again.classes.dtype == callback.classes.dtype
+    assert np.array_equal(again.probabilities, callback.probabilities)
+    assert np.array_equal(again.losses, callback.losses)
+    for forgetful in (callback, again):
+        forgetful.on_train_epoch_start(trainer, module)
+        assert {name: len(tensor) for name, tensor in forgetful.state_dict().items()} == {
+            "classes": 0,
+            "probabilities": 0,
+            "losses": 0,
+        }
+
+
+def through_a_file(state: dict[str, Any], folder: Path) -> Any:
+    torch.save(state, folder / "state")
+    return torch.load(folder / "state", weights_only=True)

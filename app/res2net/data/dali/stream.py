@@ -35,6 +35,7 @@ class Stream:
             next good sample of this rank takes the place of such a one, in evaluation its label is
             EXCLUDED. A truncated JPEG is met when a random crop reaches its damage; the list is
             part of the state, so that a resumed stream goes on with the same samples.
+        refused: index -> why, of the samples at which it has ended, as `skip` is False.
 
     Raises:
         WorkError: a file cannot be decoded and `skip` is False, or it cannot be read; it is named.
@@ -80,6 +81,7 @@ class Stream:
         self.base = state["base"] if state else start
         self.taken = state["taken"] if state else 0
         self.bad: dict[int, str] = dict(state["bad"] if state else bad or {})
+        self.refused: dict[int, str] = {}
         self._failure: Exception | None = None
         self._work = Work(source.holds, preprocessing, augmentation, max_pixels)
         self._options: dict[str, Any] = {
@@ -227,6 +229,7 @@ class Stream:
         """Go on without some samples, or raise."""
         named = {self.source.name(index): why for index, why in bad.items()}
         if not self.skip:
+            self.refused = bad
             name, why = next(iter(named.items()))
             more = f" ({len(named) - 1} more in its batch)" if len(named) > 1 else ""
             files = self.source.holds == "files"

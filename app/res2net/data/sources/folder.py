@@ -79,6 +79,20 @@ class FolderSource:
         paths = (os.fsencode(self.path(int(index))) for index in indices)
         return [np.frombuffer(path, dtype=np.uint8) for path in paths]
 
+    def places(self, indices: np.ndarray) -> bytes:
+        """Paths below the root."""
+        starts, ends = self._starts[indices].tolist(), self._ends[indices].tolist()
+        return b"\0".join(self._paths[start:end] for start, end in zip(starts, ends, strict=True))
+
+    def states(self, indices: np.ndarray) -> np.ndarray:
+        """One `stat` an image."""
+        found = np.empty((len(indices), 2), dtype=np.int64)
+        root = os.fsencode(self.root)
+        for row, path in enumerate(self.places(indices).split(b"\0")):
+            status = os.stat(os.path.join(root, path))
+            found[row] = status.st_size, status.st_ctime_ns
+        return found
+
     def subset(self, indices: np.ndarray) -> FolderSource:
         """The images of `indices` (count,), in that order."""
         return replace(

@@ -37,6 +37,13 @@ class ArraySource:
         """Indices (n,) -> uint8 (n, H, W, 3)."""
         return self.images[indices]
 
+    def places(self, indices: np.ndarray) -> bytes:
+        """Nothing: pixels tell."""
+        return b""
+
+    def states(self, indices: np.ndarray) -> None:
+        """No files."""
+
     def subset(self, indices: np.ndarray) -> ArraySource:
         """The images of `indices` (count,), in that order."""
         return replace(self, labels=self.labels[indices], images=self.images[indices])

@@ -116,6 +116,17 @@ class ShardSource:
             for file, (_, offset, length) in zip(files, places, strict=True)
         ]
 
+    def places(self, indices: np.ndarray) -> bytes:
+        """As the index has them, lengths among them."""
+        return self._records[indices].tobytes()
+
+    def states(self, indices: np.ndarray) -> np.ndarray:
+        """The time is that of its tar file, the original: one `stat` each of these."""
+        records = self._records[indices]
+        numbers, which = np.unique(records["shard"], return_inverse=True)
+        times = [os.stat(self._files.shown[number]).st_ctime_ns for number in numbers]
+        return np.stack([records["length"], np.array(times)[which]], axis=1).astype(np.int64)
+
     def subset(self, indices: np.ndarray) -> ShardSource:
         """The images of `indices` (count,), in that order."""
         return replace(self, labels=self.labels[indices], _records=self._records[indices])

@@ -31,6 +31,18 @@ class Source(Protocol):
     def read(self, indices: np.ndarray) -> Sequence[np.ndarray] | np.ndarray:
         """Indices (n,) -> n arrays of uint8 (bytes,); of `pixels` uint8 (n, H, W, 3)."""
 
+    def places(self, indices: np.ndarray) -> bytes:
+        """Indices (n,) -> bytes that are the same as long as these images have the same places in
+        the data set; empty: only their number tells."""
+
+    def states(self, indices: np.ndarray) -> np.ndarray | None:
+        """Indices (n,) -> int64 (n, 2): the bytes of each image's file, and its ctime, when it or
+        what is known of it was changed, in ns since 1970; None: the images are in memory.
+
+        Raises:
+            OSError: a file is not there any more.
+        """
+
     def subset(self, indices: np.ndarray) -> Source:
         """The images of `indices` (count,), in that order."""
 
