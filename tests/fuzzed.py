@@ -5,13 +5,61 @@ import pickle
 import signal
 import tempfile
 import time
+from argparse import Namespace
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from fuzzing import FREE, MEGABYTE
+from res2net.cli import compare, status
+from res2net.config.load import from_dict, load_config
+from res2net.config.schema import Config
 from res2net.data.sources.cifar import load_cifar
 from res2net.errors import InputError, WorkError
+from res2net.files.runs import RunDirectory
+from res2net.training.start import find_start
+from res2net.weights.preprocessing import preprocessing_of
+from res2net.zoo import open_model
+
+
+def use_run(path: Path) -> None:
+    """What verbs read of a run directory: status, compare with the one beside it, resume."""
+    run = RunDirectory(path)
+    keys = (f"run.dir={path.parent}", f"run.name={path.name}")
+    both = [str(path), str(path.with_name("good"))]
+    uses: list[Callable[[], object]] = [
+        lambda: status.run(Namespace(runs=[str(path)], json=False)),
+        lambda: status.run(Namespace(runs=both, json=True)),
+        lambda: compare.run(Namespace(runs=both, out=None, json=False)),
+        lambda: compare.run(Namespace(runs=both, out=None, json=True)),
+        lambda: find_start(_quickstart(*keys), run),
+        lambda: find_start(_quickstart(*keys, "run.resume=auto"), run),
+    ]
+    refused = []
+    for use in uses:
+        try:
+            use()
+        except InputError as error:
+            refused.append(error)
+    # a run that is there and not resumed is refused anyway
+    if len(refused) > 1:
+        raise max(refused, key=lambda error: len(str(error)))
+
+
+@cache
+def _quickstart(*keys: str) -> Config:
+    return load_config("quickstart", keys)
+
+
+def use_weights(path: Path) -> None:
+    """What verbs take from a file of weights: the network, and what it says of it."""
+    _, weights = open_model(path)
+    assert weights is not None
+    preprocessing_of(weights)
+    if weights.config:
+        from_dict(weights.config)
 
 
 def misbehave(path: Path) -> None:

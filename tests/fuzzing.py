@@ -6,6 +6,7 @@ gigabyte is that one example's, and Hypothesis can shrink it:
     with Reader("res2net.weights.read.read_weights", tmp_path, suffix=".pth") as reader:
         outcome = reader.read(b"...")          # a dict of name -> bytes makes a directory
         outcome.check()                        # nothing but a result or one line of InputError
+        feed(reader, mutated(b"..."), FEW)     # the same, of 200 examples by Hypothesis
 
 The function gets the path as its only argument. What it takes more than once (imports, caches) is
 done on `warm` before the first example, so that it is not counted.
@@ -21,11 +22,15 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 Content = bytes | Mapping[str, bytes]
 """Of a file; or of the files of a directory, by their names."""
@@ -96,6 +101,10 @@ class Reader:
         warm: Content | None = None,
         seconds: int = 20,
     ) -> None:
+        self.kinds: Counter[str] = Counter()
+        """How many examples came to which end."""
+        self.largest = 0.0
+        """Memory of an example as a part of what it is allowed, the greatest."""
         self._path = folder / f"example{suffix}"
         self._server = subprocess.Popen(
             [sys.executable, __file__, function, str(seconds)],
@@ -147,7 +156,62 @@ class Reader:
         print(json.dumps([what, str(path)]), file=self._server.stdin, flush=True)
         line = self._server.stdout.readline()
         assert line, "the reader cannot be imported, or crashes on what it is warmed with"
-        return Outcome(**json.loads(line), size=size)
+        outcome = Outcome(**json.loads(line), size=size)
+        if what == "read":
+            self.kinds[outcome.kind] += 1
+            self.largest = max(self.largest, outcome.memory / outcome.allowed)
+        return outcome
+
+
+# --- Examples ------------------------------------------------------------------------------------
+
+FEW = settings(
+    max_examples=200,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+"""For `make test`: the same examples each time."""
+MANY = settings(FEW, max_examples=10_000, derandomize=False)
+"""For `make soak`: others each time."""
+
+
+def feed(reader: Reader, contents: st.SearchStrategy[Any], how_many: settings) -> None:
+    """Let the reader read examples, and fail with the smallest that breaks the promise."""
+
+    @how_many
+    @given(contents)
+    def each(content: Content) -> None:
+        reader.read(content).check()
+
+    each()
+    print(f"{dict(reader.kinds)}, at most {reader.largest:.0%} of the memory allowed")
+
+
+@st.composite
+def mutated(draw: st.DrawFn, *valid: bytes, pieces: Sequence[bytes] = ()) -> bytes:
+    """Valid contents with some places changed, cut out, doubled or filled with one of `pieces`."""
+    content = bytearray(draw(st.sampled_from(valid)))
+    filling = st.binary(min_size=1, max_size=8)
+    if pieces:
+        filling = filling | st.sampled_from(list(pieces))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(content)))
+        length = draw(st.integers(0, 16) | st.integers(0, len(content)))
+        what = draw(st.sampled_from(["change", "cut", "insert", "double", "end"]))
+        if what == "change":
+            new = draw(filling)
+            content[start : start + len(new)] = new
+        elif what == "cut":
+            del content[start : start + length]
+        elif what == "insert":
+            content[start:start] = draw(filling)
+        elif what == "double":
+            content[start:start] = content[start : start + length]
+        else:
+            del content[start:]
+    return bytes(content)
 
 
 # --- The server ----------------------------------------------------------------------------------

@@ -25,8 +25,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
+LARGEST = 4096
+"""Pixels of a side of what the network sees, the most there may be."""
+LARGEST_RESIZED = 8192
+"""Pixels of the resized short side, the most there may be: 200 MB, if the image is square."""
 _BEYOND = 1e18
-"""No size, mean or deviation is as large; NaN is not below it either."""
+"""No number is as large; NaN is not below it either."""
+_SMALLEST_STD, _LARGEST_MEAN = 1e-3, 1e3
+"""Of values 0..1; a network whose images were not divided has 1/255."""
 
 _PIECE = 2**17
 """Numbers that are normalised at a time on the CPU: half a megabyte of float32."""
@@ -39,8 +45,9 @@ class Preprocessing:
     The defaults are those of all published Res2Net figures: 256, 224, bilinear.
 
     Raises:
-        InputError: A size below 1, a fraction that is not above 0 and up to 1, another
-            interpolation, or a mean or std that is not three numbers, those of std above 0.
+        InputError: A size that is not between 1 and 4096, a fraction that is not above 0 and up
+            to 1, another interpolation, or a mean or std that is not three numbers in their range;
+            or size and fraction make a short side of more than 8192.
     """
 
     image_size: int = 224
@@ -51,12 +58,17 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name}={getattr(self, name)!r}: expected {rule}"
+            f"{name}={_shown(getattr(self, name))}: expected {rule}"
             for name, (rule, holds) in _RULES.items()
             if not holds(getattr(self, name))
         ]
         if problems:
             raise InputError(f"preprocessing: {'; '.join(problems)}")
+        if self.image_size > LARGEST_RESIZED * self.crop_fraction:
+            raise InputError(
+                f"preprocessing: crop_fraction={self.crop_fraction!r}: a crop of {self.image_size} "
+                f"pixels of a short side of more than {LARGEST_RESIZED:,}"
+            )
         # what JSON or NumPy gave, as a cache takes it for a key and a checkpoint holds it
         object.__setattr__(self, "image_size", int(self.image_size))
         object.__setattr__(self, "crop_fraction", float(self.crop_fraction))
@@ -167,6 +179,15 @@ def _in_pieces(images: torch.Tensor, factors: torch.Tensor, offsets: torch.Tenso
     return normal
 
 
+def _shown(value: Any) -> str:
+    """What is wrong, in one line that is no longer than lines are."""
+    try:
+        text = " ".join(repr(value).split())
+    except (ValueError, RecursionError):  # an integer of more digits than Python writes
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
 def _is_number(value: Any) -> bool:
     is_real = isinstance(value, Real) and not isinstance(value, bool)
     return is_real and bool(-_BEYOND < value < _BEYOND)
@@ -184,7 +205,10 @@ def _are_three(values: Any) -> bool:
 
 
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "image_size": ("an integer of 1 or more", lambda size: _is_integer(size) and size >= 1),
+    "image_size": (
+        f"an integer from 1 to {LARGEST}",
+        lambda size: _is_integer(size) and 1 <= size <= LARGEST,
+    ),
     "crop_fraction": (
         "a number above 0 and up to 1",
         lambda fraction: _is_number(fraction) and 0 < fraction <= 1,
@@ -193,10 +217,15 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         f"one of {', '.join(INTERPOLATIONS)}",
         lambda name: isinstance(name, str) and name in INTERPOLATIONS,
     ),
-    "mean": ("three numbers", _are_three),
+    "mean": (
+        f"three numbers from {-_LARGEST_MEAN:g} to {_LARGEST_MEAN:g}",
+        lambda values: _are_three(values) and all(abs(value) <= _LARGEST_MEAN for value in values),
+    ),
     "std": (
-        "three numbers above 0",
-        lambda values: _are_three(values) and all(value > 0 for value in values),
+        f"three numbers from {_SMALLEST_STD} to {_LARGEST_MEAN:g}",
+        lambda values: (
+            _are_three(values) and all(_SMALLEST_STD <= value <= _LARGEST_MEAN for value in values)
+        ),
     ),
 }
 """What each field of `Preprocessing` must be, in words and as a test."""

@@ -285,6 +285,9 @@ def _open(read: Weights, give: str, option: str = "") -> tuple[Res2NetClassifier
 def _with_all(name: str, weights: Weights) -> Res2NetClassifier:
     """The network for these weights as they are; without batch norms if they have none."""
     if not weights.is_folded:
+        if find_variant(name).name not in infer_variant(weights.state_dict, format=weights.format):
+            with torch.device("meta"):  # a file may name a larger one than it is, to be refused
+                create_model(name, weights=weights)
         return create_model(name, weights=weights)
     plain = create_model(
         name, num_classes=weights.num_classes, in_channels=image_channels(weights.state_dict)

@@ -50,26 +50,33 @@ def test_a_description_that_lacks_something_is_refused() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [
-        ("image_size", -1, "an integer of 1 or more"),
-        ("image_size", 0, "an integer of 1 or more"),
-        ("image_size", 32.5, "an integer of 1 or more"),
-        ("image_size", "32", "an integer of 1 or more"),
-        ("image_size", 10**400, "an integer of 1 or more"),
+        ("image_size", -1, "an integer from 1 to 4096"),
+        ("image_size", 0, "an integer from 1 to 4096"),
+        ("image_size", 32.5, "an integer from 1 to 4096"),
+        ("image_size", "32", "an integer from 1 to 4096"),
+        ("image_size", 4097, "an integer from 1 to 4096"),
+        ("image_size", 10**9, "an integer from 1 to 4096"),
+        ("image_size", True, "an integer from 1 to 4096"),
+        ("mean", [0.5, 0.5, 1e4], "three numbers from -1000 to 1000"),
+        ("std", [0.5, 0.5, 1e-9], "three numbers from 0.001 to 1000"),
+        ("std", [True, True, True], "three numbers from 0.001 to 1000"),
+        ("image_size", 10**400, "an integer from 1 to 4096"),
         ("crop_fraction", 0, "a number above 0 and up to 1"),
         ("crop_fraction", 1.01, "a number above 0 and up to 1"),
         ("crop_fraction", math.nan, "a number above 0 and up to 1"),
         ("interpolation", "nearest", "one of bilinear, bicubic"),
         ("interpolation", None, "one of bilinear, bicubic"),
-        ("mean", [0.5, 0.5], "three numbers"),
-        ("mean", 0.5, "three numbers"),
-        ("mean", [0.5, 0.5, math.inf], "three numbers"),
-        ("std", [0.5, 0.5, 0.5, 0.5], "three numbers above 0"),
-        ("std", [0.5, 0.0, 0.5], "three numbers above 0"),
-        ("std", "abc", "three numbers above 0"),
+        ("mean", [0.5, 0.5], "three numbers from -1000 to 1000"),
+        ("mean", 0.5, "three numbers from -1000 to 1000"),
+        ("mean", [0.5, 0.5, math.inf], "three numbers from -1000 to 1000"),
+        ("std", [0.5, 0.5, 0.5, 0.5], "three numbers from 0.001 to 1000"),
+        ("std", [0.5, 0.0, 0.5], "three numbers from 0.001 to 1000"),
+        ("std", "abc", "three numbers from 0.001 to 1000"),
     ],
 )
 def test_values_without_sense_are_refused_at_once(field: str, value: Any, rule: str) -> None:
-    message = f"preprocessing: {field}={value!r}: expected {rule}"
+    shown = repr(value) if len(repr(value)) <= 100 else f"{repr(value)[:100]}..."
+    message = f"preprocessing: {field}={shown}: expected {rule}"
     for make in (
         lambda: Preprocessing(**{field: value}),
         lambda: Preprocessing.from_dict(Preprocessing().to_dict() | {field: value}),
@@ -77,6 +84,13 @@ def test_values_without_sense_are_refused_at_once(field: str, value: Any, rule: 
         with pytest.raises(InputError) as caught:
             make()
         assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("fraction", [1e-12, 5e-324, 0.0273])
+def test_a_short_side_that_no_machine_resizes_to_is_refused(fraction: float) -> None:
+    with pytest.raises(InputError, match=r"a short side of more than 8,192$"):
+        Preprocessing(224, fraction)
+    assert Preprocessing(224, 0.02735).resize_size == 8190
 
 
 def test_what_makes_no_sense_is_told_at_once() -> None:

@@ -16,6 +16,7 @@ import lightning as L
 from res2net.callbacks.accuracy import Accuracy
 from res2net.errors import Stopped, WorkError
 from res2net.files.atomic import atomic_write_json
+from res2net.files.foreign import opened
 from res2net.files.place import check
 from res2net.files.runs import SCHEMA, RunDirectory
 from res2net.files.trouble import Trouble, reason
@@ -65,17 +66,18 @@ class Summary(L.Callback):
         if not trainer.is_global_zero:
             return
         self._before = self.run.read_summary()
-        self._executed = self._before.get("steps_executed", 0)
+        self._executed = self._before.get("steps_executed") or 0
         if self.run.heartbeat.exists():
             # empty after a kill before the first step
-            executed = self.run.heartbeat.read_bytes()[:12].strip()
+            with opened(self.run.heartbeat) as file:
+                executed = (file.read(12) or b"").strip()
             if executed.isdigit():
                 self._executed = max(self._executed, int(executed))
         self._running = True
         with self._heart_trouble.attempt():
             self._open_heartbeat()
-        restarts = self._before["restarts"] + 1 if self._before else 0
-        self._before |= {"restarts": restarts, "wall": self._before.get("wall_seconds", 0.0)}
+        restarts = (self._before.get("restarts") or 0) + 1 if self._before else 0
+        self._before |= {"restarts": restarts, "wall": self._before.get("wall_seconds") or 0.0}
         self.write(trainer, "running")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from res2net.callbacks.mistake import MISTAKES, Mistake
 from res2net.errors import InputError
 from res2net.files.atomic import atomic_write_text
+from res2net.files.foreign import read_text
 from res2net.files.names import shown
 from res2net.files.runs import RunDirectory, is_rank_zero, say
 
@@ -61,7 +63,7 @@ def wandb_logger(
     logging.raiseExceptions = False  # a traceback for each line that W&B's own log does not take
     try:
         identifier = _run_id(run)
-    except OSError as error:
+    except (OSError, InputError) as error:
         _say(f"does not start, going on without it: {_reason(error)}")
         return None
     for attempt in ("online", "offline") if chosen == "online" else ("offline",):
@@ -255,11 +257,18 @@ def _staging(folder: Path) -> Iterator[None]:
         del os.environ["WANDB_DATA_DIR"]
 
 
+_LONGEST_ID = 128
+"""W&B's own rule."""
+
+
 def _run_id(run: RunDirectory) -> str:
     """The directory's W&B id, on the disk before W&B hears of it: a run killed in its first step
     keeps it."""
     if run.wandb_id.is_file():
-        return run.wandb_id.read_text().strip()
+        identifier = read_text(run.wandb_id, most=_LONGEST_ID).strip()
+        if not re.fullmatch(r"[\w-]+", identifier, re.ASCII):
+            raise InputError(f"{run.wandb_id}: holds no id of W&B")
+        return identifier
     identifier = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(6)  # a sweep has given one
     atomic_write_text(run.wandb_id, identifier + "\n")
     return identifier

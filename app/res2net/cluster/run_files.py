@@ -1,13 +1,15 @@
 """The plain files of a run, read while they may be written: missing, half there, replaced.
 
-All functions raise OSError as the disk gives it, except for a file that is not there.
+They may also be somebody else's, who wrote into them what he liked. All functions raise OSError as
+the disk gives it, except for a file that is not there.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import math
 import pickletools
+import stat
+import struct
 import time
 import zipfile
 from collections import deque
@@ -16,10 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from res2net.errors import InputError
+from res2net.files.foreign import count_lines, last_lines, opened, read_text
 from res2net.files.runs import RunDirectory
 
 _SPEEDS = 10
 """Rows of images per second that the time left is told from."""
+_LONGEST_BEAT = 200
+"""Bytes; it has 39."""
+_MOST_STEPS = 2**53
+_LAST_TIME = 2.0**33
+"""Unix time of the year 2242."""
+_START = 2**16
+"""Bytes of a checkpoint in which its step is found."""
+_ZIP_ENTRY = struct.Struct("<4s5H3I2H")
+"""The header of a file in a zip archive (PKWARE's APPNOTE, 4.3.7)."""
 
 
 @dataclass(frozen=True)
@@ -44,51 +56,52 @@ class Beat:
 
 def read_heartbeat(run: RunDirectory) -> Beat | None:
     """None before the first step."""
-    words = (_text(run.heartbeat) or "").split()
     try:
-        return Beat(int(words[0]), int(words[1]), float(words[2]))
-    except (IndexError, ValueError, OverflowError):
+        words = read_text(run.heartbeat, most=_LONGEST_BEAT).split()
+        beat = Beat(int(words[0]), int(words[1]), float(words[2]))
+    except (FileNotFoundError, IndexError, ValueError):
         return None
+    counts = min(beat.executed, beat.step) >= 0 and max(beat.executed, beat.step) < _MOST_STEPS
+    return beat if counts and 0 <= beat.time < _LAST_TIME else None
 
 
 def read_summary(run: RunDirectory) -> dict[str, Any]:
-    """Empty before there is one."""
+    """Empty before there is one, and where it is damaged."""
     try:
-        read = json.loads(_text(run.summary) or "{}")
-    except ValueError:
+        return run.read_summary()
+    except InputError:
         return {}
-    return read if isinstance(read, dict) else {}
 
 
 def read_config(run: RunDirectory) -> dict[str, Any]:
-    """Group -> key -> value; empty before it is written. Raises InputError if it is no YAML."""
-    import yaml
-
+    """Group -> key -> value; empty before it is written. Raises InputError if it is damaged."""
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        tree = yaml.load(_text(run.config) or "{}", Loader=loader)
-    except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{run.path}: config.yaml cannot be read: {reason}") from error
-    return tree if isinstance(tree, dict) else {}
+        return run.read_config()
+    except FileNotFoundError:
+        return {}
+    except InputError as error:
+        raise InputError(f"{run.path}: config.yaml cannot be read: {error}") from error
 
 
 def read_metrics(run: RunDirectory) -> tuple[list[float], float | None]:
-    """The last images per second, and the last `val/top1`."""
-    text = _text(run.metrics) or ""
+    """The last images per second, and the last `val/top1` among the last rows."""
     speeds: deque[float] = deque(maxlen=_SPEEDS)
     top1 = None
-    # the last row may be half written; a kill or a full disk may have torn others
-    for row in csv.reader(text[: text.rfind("\n") + 1].replace("\0", "").splitlines()):
-        try:
-            _, _, split, key, value = row
-            if (split, key) == ("train", "images_per_second"):
-                speeds.append(float(value))
-            elif (split, key) == ("val", "top1"):
-                top1 = float(value)
+    try:
+        rows = last_lines(run.metrics)
+    except (FileNotFoundError, InputError):
+        rows = []
+    for row in rows:
+        try:  # a kill or a full disk may have torn rows
+            _, _, split, key, text = row.split(",")
+            value = float(text)
         except ValueError:
             continue
-    return [speed for speed in speeds if 0 < speed < float("inf")], top1
+        if (split, key) == ("train", "images_per_second") and 1e-9 < value < 1e15:
+            speeds.append(value)
+        elif (split, key) == ("val", "top1"):
+            top1 = value if math.isfinite(value) else None
+    return list(speeds), top1
 
 
 def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
@@ -98,6 +111,8 @@ def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
             found = path.stat()
         except FileNotFoundError:
             continue
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            continue
         age = round(max(time.time() - found.st_mtime, 0.0), 1)
         return Checkpoint(path.name, _global_step(path), found.st_size, age)
     return None
@@ -105,16 +120,22 @@ def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
 
 def _global_step(path: Path) -> int | None:
     """Of a checkpoint, read off its pickle without making anything of it: it comes first there."""
+    if not zipfile.is_zipfile(path):  # cut off
+        return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            name = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
-            with archive.open(name) as stream:
-                key = False
-                for code, argument, _ in pickletools.genops(stream):
-                    if key and isinstance(argument, int) and "PUT" not in code.name:
-                        return argument
-                    key = key or argument == "global_step"
-    except Exception:  # zipfile and pickletools meet what is damaged or half there with anything
+        with opened(path) as file:
+            start = file.read(_START) or b""
+        # torch.save writes the pickle first, and as it is
+        signature, _, _, compression, _, _, _, _, _, name, extra = _ZIP_ENTRY.unpack_from(start)
+        place = _ZIP_ENTRY.size + name
+        if signature != b"PK\3\4" or compression or not start[:place].endswith(b"/data.pkl"):
+            return None
+        key = False
+        for code, argument, _ in pickletools.genops(start[place + extra :]):
+            if key and isinstance(argument, int) and "PUT" not in code.name:
+                return argument if 0 <= argument < _MOST_STEPS else None
+            key = key or argument == "global_step"
+    except Exception:  # pickletools meets what is damaged or half there with anything
         return None
     return None
 
@@ -128,20 +149,18 @@ def remarks(run: RunDirectory) -> list[str]:
     lines += [
         f"{file.name}: is damaged"
         for file in (run.last, run.previous, run.best)
-        if file.exists() and not zipfile.is_zipfile(file)
+        if file.exists() and not (file.is_file() and zipfile.is_zipfile(file))
     ]
-    if names := _text(run.nonfinite):
-        count = len(names.splitlines())
-        lines.append(f"{run.nonfinite.name}: {count} images of a batch whose loss was not finite")
-    if names := _text(run.quarantine):
-        count = len(names.splitlines())
-        lines.append(f"{run.quarantine.name}: {count} images could not be decoded: left out")
+    for path, what in (
+        (run.nonfinite, "images of a batch whose loss was not finite"),
+        (run.quarantine, "images could not be decoded: left out"),
+    ):
+        try:
+            count = count_lines(path)
+        except FileNotFoundError:
+            continue
+        except InputError:
+            lines.append(f"{path.name}: is damaged")
+        else:
+            lines += [f"{path.name}: {count} {what}"] if count else []
     return lines
-
-
-def _text(path: Path) -> str | None:
-    """None if there is no such file."""
-    try:
-        return path.read_text("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return None

@@ -13,13 +13,22 @@ from typing import Any, cast
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from res2net.config.schema import Config
-from res2net.config.values import GROUPS, HINTS, shown, typed_value, unknown_key
+from res2net.config.values import (
+    GROUPS,
+    HINTS,
+    shown,
+    stored_value,
+    typed_value,
+    unknown_key,
+)
 from res2net.errors import InputError
+from res2net.files.foreign_yaml import Items, Node, Scalar, Table, compose_yaml
 
 _EXTENDS = "extends"
+_LONGEST_KEY = 80
+_LONGEST_CHAIN = 20
 
 
 def load_config(source: str, overrides: Sequence[str]) -> Config:
@@ -78,16 +87,28 @@ def to_dict(config: Config) -> dict[str, dict[str, Any]]:
     }
 
 
-def from_dict(tree: Mapping[str, Mapping[str, Any]]) -> Config:
+def from_dict(tree: Any) -> Config:
     """Undo `to_dict`; a key that is missing takes its default.
 
-    Raises InputError for keys or values that this version does not know.
+    What is stored is taken as it was written, as a YAML is: nothing in it is filled in.
+
+    Raises:
+        InputError: it is no table of groups, or has keys or values that this version does not know.
     """
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), dict(tree))
-        return cast(Config, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        raise InputError(f"stored configuration: {str(error).splitlines()[0]}") from error
+    groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    problems = []
+    for key, value in _flat(tree).items():
+        try:
+            typed = stored_value(key, value)
+        except InputError as error:
+            problems.append(str(error))
+        else:
+            group, leaf = key.split(".")
+            groups[group][leaf] = typed
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise InputError(f"stored configuration: {'; '.join(problems[:5])}{more}")
+    return Config(**{group: GROUPS[group](**leaves) for group, leaves in groups.items()})
 
 
 def to_yaml(config: Config) -> str:
@@ -95,11 +116,13 @@ def to_yaml(config: Config) -> str:
     return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def differences(old: Mapping[str, Mapping[str, Any]], new: Config) -> dict[str, tuple[Any, Any]]:
+def differences(old: Any, new: Config) -> dict[str, tuple[Any, Any]]:
     """Full key -> (old value, new value) where the two differ; `old` is what `to_dict` gave.
 
     A key that `old` lacks, as it was written before the key existed, counts as the default; of a
     key that exists no more the new value is None.
+
+    Raises InputError where `old` is no table of groups.
     """
     former = _flat({group: asdict(schema()) for group, schema in GROUPS.items()}) | _flat(old)
     present = _flat(to_dict(new))
@@ -108,12 +131,25 @@ def differences(old: Mapping[str, Mapping[str, Any]], new: Config) -> dict[str, 
     }
 
 
-def _flat(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        f"{group}.{leaf}": _plain(value)
-        for group, leaves in tree.items()
-        for leaf, value in leaves.items()
-    }
+def _flat(tree: Any) -> dict[str, Any]:
+    """Full key -> value of what a file says; the values may still be anything."""
+    if not isinstance(tree, Mapping):
+        raise InputError(f"stored configuration: a {_kind(tree)}, not a table of groups")
+    flat = {}
+    for group, leaves in tree.items():
+        if not isinstance(leaves, Mapping):
+            what = f"a {_kind(leaves)}, not a table of keys"
+            raise InputError(f"stored configuration: {str(group)[:80]}: {what}")
+        for leaf, value in leaves.items():
+            key = f"{group}.{leaf}"
+            if len(key) > _LONGEST_KEY:
+                raise InputError(f"stored configuration: {key[:_LONGEST_KEY]}...: no such key")
+            flat[key] = _plain(value)
+    return flat
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
 
 
 def _plain(value: Any) -> Any:
@@ -170,6 +206,9 @@ def _read(path: Path, above: tuple[Path, ...], problems: list[str]) -> list[_Giv
         circle = " -> ".join(str(other) for other in (*above, path))
         problems.append(f"{_EXTENDS} goes round in a circle: {circle}")
         return []
+    if len(above) >= _LONGEST_CHAIN:
+        problems.append(f"{path}: more than {_LONGEST_CHAIN} files extend each other")
+        return []
     try:
         root = _compose(path)
     except InputError as error:
@@ -192,56 +231,48 @@ def _read(path: Path, above: tuple[Path, ...], problems: list[str]) -> list[_Giv
     return inherited + own
 
 
-def _compose(path: Path) -> yaml.MappingNode | None:
+def _compose(path: Path) -> Table | None:
     """The YAML's tree, None if it is empty. Raises InputError if it is not a mapping."""
     try:
-        # BaseLoader resolves no types: every scalar stays the text that was written.
-        root = yaml.compose(path.read_text("utf-8"), yaml.BaseLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"{path}{place}: broken YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
-    except (OSError, UnicodeDecodeError) as error:
+        root = compose_yaml(path)
+    except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    if root is None or root.value == "":
+    if root is None or (isinstance(root, Scalar) and not root.text):
         return None
-    if not isinstance(root, yaml.MappingNode):
+    if not isinstance(root, Table):
         raise InputError(f"{path}: holds no groups of keys such as 'optim:' at its top")
     return root
 
 
 def _walk(
-    node: yaml.MappingNode, prefix: str, path: Path, lines: dict[str, int], problems: list[str]
+    table: Table, prefix: str, path: Path, lines: dict[str, int], problems: list[str]
 ) -> Iterator[_Given]:
-    """Yield the leaves below `node`; `lines` remembers on which line each key stood."""
-    for name, value in node.value:
-        line = name.start_mark.line + 1
-        where = f" ({path}, line {line})"
-        if not isinstance(name, yaml.ScalarNode):
+    """Yield the leaves below `table`; `lines` remembers on which line each key stood."""
+    for name, value in table.pairs:
+        where = f" ({path}, line {name.line})"
+        if not isinstance(name, Scalar):
             problems.append(f"a list or mapping stands where a key should{where}")
             continue
-        key = prefix + name.value
+        key = prefix + name.text
         if key in lines:
-            problems.append(f"{key}: given twice ({path}, lines {lines[key]} and {line})")
+            problems.append(f"{key}: given twice ({path}, lines {lines[key]} and {name.line})")
             continue
-        lines[key] = line
-        if isinstance(value, yaml.MappingNode):
+        lines[key] = name.line
+        if isinstance(value, Table):
             if key in GROUPS:
                 yield from _walk(value, f"{key}.", path, lines, problems)
             elif key in HINTS or key == _EXTENDS:
                 problems.append(f"{key}: takes one value, not keys of its own{where}")
             else:
                 problems.append(unknown_key(key) + where)
-        elif isinstance(value, yaml.SequenceNode):
-            yield _Given(key, [_text_of(item) for item in value.value], where)
-        elif value.value or key not in GROUPS:  # a group may stand there empty
-            yield _Given(key, value.value, where)
+        elif isinstance(value, Items):
+            yield _Given(key, [_text_of(item) for item in value.items], where)
+        elif value.text or key not in GROUPS:  # a group may stand there empty
+            yield _Given(key, value.text, where)
 
 
-def _text_of(node: yaml.Node) -> str:
-    return node.value if isinstance(node, yaml.ScalarNode) else "[...]"
+def _text_of(node: Node) -> str:
+    return node.text if isinstance(node, Scalar) else "[...]"
 
 
 def _read_arguments(arguments: Sequence[str], problems: list[str]) -> Iterator[_Given]:

@@ -154,6 +154,25 @@ def typed_value(key: str, text: str | list[str]) -> Any:
     return value
 
 
+def stored_value(key: str, value: Any) -> Any:
+    """The value at `key` of a stored configuration, held to the same rules as one that is written.
+
+    Raises InputError: as `typed_value`; or what is stored is neither text nor number nor a list.
+    """
+    if isinstance(value, (list, tuple)):
+        return typed_value(key, [_written(key, item) for item in value])
+    return typed_value(key, _written(key, value))
+
+
+def _written(key: str, value: Any) -> str:
+    if isinstance(value, (bool, float, str)):
+        return str(value)
+    if isinstance(value, int) and abs(value) < 2**63:
+        return str(value)
+    what = "an integer beyond 64 bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    raise InputError(f"{key[:80]}: {what} is stored there")
+
+
 def _converted(hint: Any, text: str | list[str]) -> Any:
     """Raises ValueError with the words that complete "'abc' is not ..."."""
     if get_origin(hint) is tuple:

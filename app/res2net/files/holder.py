@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from res2net.errors import InputError
 from res2net.files import slurm
+from res2net.files.foreign import parse_json
 
 DEAD_AFTER = 180.0
 """Seconds without a sign of life after which a holder counts as dead if nothing better is known:
@@ -59,7 +61,7 @@ class Holder:
         """`started` in seconds since 1970, None if it is not known."""
         try:
             return datetime.strptime(f"{self.started}+0000", _TIME + "%z").timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
 
     def to_json(self) -> str:
@@ -91,16 +93,16 @@ def this_process() -> Holder:
 def from_json(text: bytes) -> Holder | None:
     """What `to_json` wrote; None if it is anything else, such as the half of it."""
     try:
-        read = json.loads(text)
+        read = parse_json(text, "lock")
         values = {field.name: read[field.name] for field in fields(Holder)}
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (InputError, KeyError, TypeError):
         return None
     for field in fields(Holder):
         if type(values[field.name]).__name__ != field.type:
             return None
     holder = Holder(**values)
     # it becomes part of a file's name
-    whole = holder.host and holder.pid > 0 and re.fullmatch("[0-9a-f]{32}", holder.token)
+    whole = holder.host and 0 < holder.pid < 2**31 and re.fullmatch("[0-9a-f]{32}", holder.token)
     return holder if whole else None
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from res2net.errors import InputError
+from res2net.files.foreign import opened
 from res2net.files.holder import Holder, from_json, is_dead, this_process
 from res2net.files.place import Place
 
@@ -226,7 +227,11 @@ class _Claim:
 
 def _last_claim(path: Path) -> _Claim | None:
     claim = _read(path)
+    seen = set()
     while claim and (following := _read(_after(path, claim.holder))):
+        seen.add(claim.holder.token)
+        if following.holder.token in seen:  # no lock makes a circle; a file may have been put there
+            break
         claim = following
     return claim
 
@@ -235,12 +240,18 @@ def _read(path: Path) -> _Claim | None:
     """None if there is no such file. A file that is cut off is a claim of an unknown holder."""
     for left in (2, 1, 0):
         try:
-            with path.open("rb") as file:
-                text, status = file.read(_MOST_BYTES), os.fstat(file.fileno())
+            with opened(path) as file:
+                text, status = file.read(_MOST_BYTES) or b"", os.fstat(file.fileno())
+            break
+        except InputError:  # a pipe, a device or a directory of this name
+            text, status = b"", path.stat()
             break
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno == errno.ELOOP:  # a link to itself
+                text, status = b"", path.lstat()
+                break
             # another machine replaced it between opening and reading
             if error.errno != errno.ESTALE or not left:
                 raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,22 +30,24 @@ class RunFacts:
     def row(self) -> dict[str, Any]:
         """Figures by name; None for what is not known (yet). Accuracies are fractions 0..1."""
         best = self.summary.get("best") or {}
+        model = self.settings.get("model.name")
+        max_epochs = self.settings.get("trainer.max_epochs")
         speeds = [speed for _, speed in self.metrics.curves["train", "images_per_second"]]
         averaged = self.metrics.curves["val_ema", "top1"]
         epochs = len(self.metrics.curves["val", "top1"])
         return {
             "run": str(self.path),
             "status": self.summary.get("status"),
-            "model": self.settings.get("model.name"),
+            "model": model if isinstance(model, str) else None,
             "parameters": self.summary.get("parameters"),
             "epochs": epochs,
-            "max_epochs": self.settings.get("trainer.max_epochs"),
+            "max_epochs": max_epochs if isinstance(max_epochs, int) else None,
             "top1": self.summary.get("val/top1"),
             "top5": self.summary.get("val/top5"),
             "ema_top1": averaged[-1][1] if averaged else None,
             "loss": self.summary.get("val/loss"),
             "best_top1": best.get("val/top1"),
-            "best_epoch": best["epoch"] + 1 if "epoch" in best else None,
+            "best_epoch": None if best.get("epoch") is None else best["epoch"] + 1,
             "images_per_second": median(speeds) if speeds else None,
             "wall_seconds": self.summary.get("wall_seconds"),
         }
@@ -58,24 +59,19 @@ def read_run(path: Path) -> RunFacts:
     Raises:
         InputError: it is none, or one of its files cannot be read.
     """
-    import yaml
-
     run = RunDirectory(path)
     if not run.is_run():
         what = "holds no config.yaml" if path.is_dir() else "is no directory"
         raise InputError(f"{path}: not a run: {what}; expected checkpoints/<run.name>")
     try:
-        tree = yaml.load(
-            run.config.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
         settings = {
             f"{group}.{leaf}": value
-            for group, leaves in tree.items()
+            for group, leaves in run.read_config().items()
             for leaf, value in leaves.items()
         }
         summary = run.read_summary()
         metrics = read_metrics(run.metrics)
-    except (OSError, ValueError, AttributeError, yaml.YAMLError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: a file of this run cannot be read: {reason}") from error
     return RunFacts(path, settings, summary, metrics)

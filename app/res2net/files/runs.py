@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 from res2net.errors import InputError
 from res2net.files import checksum
+from res2net.files.foreign import read_json
+from res2net.files.foreign_yaml import read_yaml
 from res2net.files.names import LINE, shown
 from res2net.files.quarantine import QUARANTINE
 
@@ -157,17 +158,49 @@ class RunDirectory:
     def is_run(self) -> bool:
         return self.config.is_file()
 
+    def read_config(self) -> dict[str, dict[str, Any]]:
+        """The configuration as it was stored: group -> key -> text, number, boolean or list.
+
+        Raises:
+            InputError: it is damaged, or something else than groups of keys.
+            OSError: as the disk gives it.
+        """
+        tree = read_yaml(self.config)
+        if not isinstance(tree, dict) or not all(isinstance(keys, dict) for keys in tree.values()):
+            raise InputError(f"{self.config}: holds no groups of keys such as 'optim:' at its top")
+        return tree
+
     def read_summary(self) -> dict[str, Any]:
         """The summary, empty before there is one. Raises InputError if it is damaged."""
-        if not self.summary.is_file():
-            return {}
         try:
-            summary = json.loads(self.summary.read_bytes())
-        except ValueError:
-            summary = None
-        if not isinstance(summary, dict):
-            raise InputError(f"{self.summary} is damaged: delete it if it cannot be restored")
+            summary = read_json(self.summary)
+            if not isinstance(summary, dict) or any(
+                not holds(summary[name])
+                for name, holds in _OF_THE_SUMMARY.items()
+                if summary.get(name) is not None
+            ):
+                raise InputError("is no summary of a run")
+        except FileNotFoundError:
+            return {}
+        except (InputError, OSError) as error:
+            raise InputError(
+                f"{self.summary} is damaged: delete it if it cannot be restored"
+            ) from error
         return summary
+
+    def refuse_links(self) -> None:
+        """Raises InputError where one of the files that are written in place is no plain file.
+
+        A run that came from elsewhere may have a link there, and what it links to would be
+        written over.
+        """
+        for path in (self.metrics, self.heartbeat, self.plots, *self.stalled_files()):
+            there = path.is_dir() if path == self.plots else path.is_file()
+            if path.is_symlink() or (path.exists() and not there):
+                raise InputError(
+                    f"{path}: is a link or no plain file, and the run would write into it: remove "
+                    "it, or go on under another run.name"
+                )
 
     def newest_checkpoint(self) -> tuple[Path | None, str]:
         """What to resume from, and a line to say if it is not `last.ckpt`.
@@ -194,6 +227,8 @@ def is_sound(path: Path) -> bool:
     PyTorch alone does not notice a flipped bit. Compressed parts, which PyTorch never writes, are
     not looked into: they may declare any size.
     """
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         if _declares_too_much(path):
             return False
@@ -219,3 +254,36 @@ def _declares_too_much(path: Path) -> bool:
         while chunk := stream.read(1 << 20):
             entries += chunk.count(b"PK\x01\x02")
     return entries * 46 > path.stat().st_size // 2
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_figure(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_best(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    epoch = value.get("epoch")
+    figures = [figure for name, figure in value.items() if name != "epoch"]
+    return (epoch is None or _is_count(epoch)) and all(f is None or _is_figure(f) for f in figures)
+
+
+_FIGURES = [
+    f"{split}/{name}" for split in ("val", "val_ema") for name in ("top1", "top5", "loss")
+]  # fmt: skip
+_OF_THE_SUMMARY: dict[str, Callable[[Any], bool]] = {
+    "status": lambda value: value in ("running", "completed", "interrupted", "failed"),
+    "best": _is_best,
+    "slurm_job": lambda value: isinstance(value, str) and len(value) < 100,
+    "wall_seconds": lambda value: _is_figure(value) and 0 <= value < 1e12,
+    **dict.fromkeys(
+        ("steps", "steps_executed", "steps_per_epoch", "restarts", "samples_seen", "parameters"),
+        _is_count,
+    ),
+    **dict.fromkeys(_FIGURES, _is_figure),
+}
+"""What `summary.json` must hold to, where it says anything."""

@@ -19,9 +19,9 @@ from res2net.training.plan import Plan
 
 
 def open_data(
-    data: DataConfig, *, class_names: tuple[str, ...] | None = None
+    data: DataConfig, *, class_names: tuple[str, ...] | None = None, fetch: bool = True
 ) -> tuple[Source, Source]:
-    """Training and validation images."""
+    """Training and validation images; `fetch`: what is not there may be downloaded."""
     train, val = open_sources(
         data.source,
         data.root,
@@ -31,6 +31,7 @@ def open_data(
         val_fraction=data.val_fraction,
         split_seed=data.split_seed,
         class_names=class_names,
+        fetch=fetch,
     )
     if data.subset < 1:
         try:

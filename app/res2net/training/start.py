@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from res2net.config.load import differences, to_yaml
 from res2net.config.schema import Config
 from res2net.errors import DamagedFileError, InputError
@@ -24,6 +22,7 @@ from res2net.files.atomic import (
     new_folder,
     remove_stale_temporaries,
 )
+from res2net.files.foreign import count_lines
 from res2net.files.lock import Lock, living_holder, taken
 from res2net.files.runs import RunDirectory, is_sound
 from res2net.weights.torch_file import read_torch
@@ -32,6 +31,10 @@ MAY_CHANGE = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate", "tra
               "trainer.stall_minutes", "data.workers", "data.stage_to", "data.on_corrupt",
               "data.max_pixels")  # fmt: skip
 MAY_CHANGE_GROUPS = ("run.name", "run.dir", "run.resume", "logging.", "checkpoint.")
+
+
+_SHOWN = 200
+"""Characters of a value that a message shows."""
 
 
 Seen = tuple[tuple[int, int, int] | None, ...]
@@ -168,14 +171,17 @@ def _begin(config: Config, run: RunDirectory, start: Start) -> None:
 
 
 def _read_config(run: RunDirectory) -> dict[str, dict[str, Any]]:
-    """Raises InputError if it is damaged; one that was cut off lacks the last group."""
+    """Raises InputError if it is damaged; one that was cut off lacks the last group.
+
+    Also where the run would write into what is no file of its own.
+    """
+    run.refuse_links()
     try:
-        stored = yaml.safe_load(run.config.read_bytes())
-        int(stored["trainer"]["max_epochs"])
-        if "logging" in stored and all(isinstance(leaves, dict) for leaves in stored.values()):
-            assert isinstance(stored, dict)
+        stored = run.read_config()
+        epochs = stored["trainer"]["max_epochs"]
+        if type(epochs) is int and "logging" in stored:
             return stored
-    except (yaml.YAMLError, ValueError, LookupError, TypeError):
+    except (InputError, LookupError):
         pass
     raise InputError(
         f"{run.config} is damaged: restore it, or go on under another name, as checkpoints have "
@@ -215,9 +221,17 @@ def _holds_work(run: RunDirectory) -> bool:
         return True
     # a step is told by its heartbeat, then by rows below the heading
     return any(
-        file.name in names and len(file.read_bytes().splitlines()) > lines
+        file.name in names and _has_more(file, lines)
         for file, lines in ((run.heartbeat, 0), (run.metrics, 1))
     )
+
+
+def _has_more(file: Path, lines: int) -> bool:
+    """Than so many lines; also what is no plain file, which no leg leaves."""
+    try:
+        return count_lines(file) > lines
+    except InputError:
+        return True
 
 
 def _check_writable(path: Path) -> None:
@@ -249,8 +263,9 @@ def _announce(config: Config, stored: Mapping[str, Any], where: str) -> tuple[st
     )
 
 
-def _shown(value: Any) -> Any:
-    return "empty" if value == "" else value
+def _shown(value: Any) -> str:
+    text = "empty" if value == "" else " ".join(str(value).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _stored_config(path: Path) -> Mapping[str, Any]:

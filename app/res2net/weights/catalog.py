@@ -13,11 +13,13 @@ from pathlib import Path
 from res2net.errors import InputError, WorkError
 from res2net.files import download as transfer
 from res2net.files.atomic import atomic_write_text
+from res2net.files.foreign import read_text
 from res2net.files.runs import say
 from res2net.models.variants import find_variant
 from res2net.weights.published import CATALOG, PublishedFile
 from res2net.weights.shipped import SHIPPED
 
+_LONGEST_RECORD = 1000
 DEFAULT = "in1k"
 """The name under which a variant's first published file is asked for."""
 
@@ -193,7 +195,7 @@ def _check_content(published: PublishedFile, file: Path) -> None:
 def _recorded(target: Path) -> str | None:
     """The hash recorded for a file of the cache, hexadecimal; None: there is no record."""
     record = _record(target)
-    words = record.read_text().split() if record.is_file() else []
+    words = read_text(record, most=_LONGEST_RECORD).split() if record.is_file() else []
     return words[0] if words else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -13,6 +14,8 @@ STEM_WEIGHTS = ("backbone.stem.conv1.weight", "backbone.base_layer.0.weight")
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _HEAD = "head."
 _RGB = 3
+
+_BLOCK = re.compile(r"backbone\.stages\.([0-9]{1,4})\.([0-9]{1,4})\.")
 
 
 def infer_variant(
@@ -91,8 +94,8 @@ def _backbone_parameters(state_dict: Mapping[str, torch.Tensor]) -> int:
 
 def _blocks(state_dict: Mapping[str, torch.Tensor]) -> list[tuple[int, int]]:
     """(stage, block) of all blocks, sorted."""
-    places = {tuple(key.split(".")[2:4]) for key in state_dict if key.startswith("backbone.stages")}
-    return sorted((int(stage), int(block)) for stage, block in places)
+    found = map(_BLOCK.match, state_dict)
+    return sorted({(int(match[1]), int(match[2])) for match in found if match})
 
 
 def stage_depths(state_dict: Mapping[str, torch.Tensor]) -> tuple[int, ...]:

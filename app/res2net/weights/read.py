@@ -15,16 +15,15 @@ import torch
 
 from res2net import imagenet
 from res2net.errors import DamagedFileError, InputError
-from res2net.files.runs import SCHEMA
 from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import VARIANTS
 from res2net.preprocessing import Preprocessing
+from res2net.weights.description import read_description
 from res2net.weights.formats import as_there, name_some, strip_wrappers, to_ours
 from res2net.weights.infer import infer_variant, is_folded
 from res2net.weights.keymaps import Format
 from res2net.weights.stored import (
     ACCEPTED,
-    METADATA_KEY,
     Stored,
     find_file,
     find_tensors,
@@ -256,32 +255,20 @@ def _describe(
         foreign = format != "res2net" and num_classes == imagenet.NUM_CLASSES
         names = tuple(imagenet.class_names()) if foreign else None
         return Weights(state_dict, None, num_classes, names, None, None, source, format)
-    if not isinstance(description, Mapping) or "schema" not in description:
-        raise InputError(f"its description {METADATA_KEY!r} is not one of this project")
-    if description["schema"] != SCHEMA:
-        raise InputError(
-            f"its description has schema {description['schema']!r}, this version reads {SCHEMA}"
-        )
-    try:
-        names = description["class_names"] or None
-        stored = description["preprocessing"]
-        weights = Weights(
-            state_dict=state_dict,
-            model=str(description["model"]),
-            num_classes=int(description["num_classes"]),
-            class_names=None if names is None else tuple(str(name) for name in names),
-            preprocessing=None if stored is None else Preprocessing.from_dict(stored),
-            config=description.get("config"),
-            source=source,
-            format=format,
-            licence=None if (licence := description.get("licence")) is None else str(licence),
-        )
-    except InputError as error:
-        raise InputError(f"its description {METADATA_KEY!r} is damaged: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"its description {METADATA_KEY!r} is damaged: {error!r}") from error
-    if weights.num_classes != num_classes:
-        raise InputError(f"says {weights.num_classes} classes, its head has {num_classes}")
-    if weights.class_names is not None and len(weights.class_names) != num_classes:
-        raise InputError(f"names {len(weights.class_names)} classes, its head has {num_classes}")
-    return weights
+    said = read_description(description)
+    if said.num_classes != num_classes:
+        raise InputError(f"says {said.num_classes} classes, its head has {num_classes}")
+    names = said.class_names
+    if names is not None and len(names) != num_classes:
+        raise InputError(f"names {len(names)} classes, its head has {num_classes}")
+    return Weights(
+        state_dict=state_dict,
+        model=said.model,
+        num_classes=num_classes,
+        class_names=names,
+        preprocessing=said.preprocessing,
+        config=said.config,
+        source=source,
+        format=format,
+        licence=said.licence,
+    )

@@ -5,7 +5,6 @@ Nothing in a file is run, see `files.pickles`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from res2net.errors import DamagedFileError, InputError
+from res2net.files.foreign import MOST_BYTES, opened, parse_json
 from res2net.files.runs import RunDirectory
+from res2net.weights.description import METADATA_KEY
 from res2net.weights.paddle_file import read_paddle
 from res2net.weights.torch_file import is_torch, read_torch
-
-METADATA_KEY = "res2net"
-"""Where a checkpoint (an entry beside `state_dict`) or a safetensors file (its metadata, as JSON)
-says what its weights are: `files.runs.identity`."""
 
 WEIGHTS_FILE = "model.safetensors"
 """Of a folder as Hugging Face's Hub has it."""
@@ -35,7 +32,10 @@ _NO_AVERAGE = (
     f"holds no averaged weights ({' or '.join(_EMA_CONTAINERS)}); runs have them by optim.ema_decay"
 )
 _EXPORTED = {".onnx": "onnxruntime.InferenceSession", ".pt2": "torch.export.load"}
-_LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file
+_LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file by its own rule
+_NO_SAFETENSORS = "is damaged, cut short or no safetensors file of numbers"
+_MOST_TENSORS = 10_000  # the largest Res2Net has 1,300
+_KINDS = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
 
 
 @dataclass(frozen=True)
@@ -159,17 +159,36 @@ def _read_safetensors(file: Path) -> Stored:
     from safetensors import SafetensorError, safe_open
 
     try:
+        text = _look_at_header(file)
         with safe_open(file, framework="pt", device="cpu") as stored:
-            metadata = stored.metadata() or {}
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from error
-    except SafetensorError as error:
-        raise DamagedFileError("is damaged, cut short or no safetensors file") from error
-    text = metadata.get(METADATA_KEY)
+    except (SafetensorError, OverflowError, RuntimeError, TypeError) as error:
+        raise DamagedFileError(_NO_SAFETENSORS) from error
     if text is None:
         return Stored(tensors)
+    return Stored(tensors, parse_json(text, f"its metadata {METADATA_KEY!r}"))
+
+
+def _look_at_header(file: Path) -> str | None:
+    """What the metadata say under `METADATA_KEY`; a header that asks for too much is refused."""
+    with opened(file) as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > min(MOST_BYTES, os.fstat(stream.fileno()).st_size - 8):
+            raise DamagedFileError(_NO_SAFETENSORS)
+        content = stream.read(length)
     try:
-        return Stored(tensors, json.loads(text))
-    except ValueError as error:
-        raise InputError(f"its metadata {METADATA_KEY!r} is no JSON") from error
+        header = parse_json(content, "its header")
+        if not isinstance(header, dict):
+            raise InputError("no table")
+        metadata = header.pop("__metadata__", {})
+        kinds = {entry["dtype"] for entry in header.values()}
+        text = metadata.get(METADATA_KEY)
+        if not kinds <= _KINDS or not isinstance(text, str | None):
+            raise InputError(f"of {', '.join(map(str, kinds))}")
+    except (InputError, LookupError, TypeError, AttributeError) as error:
+        raise DamagedFileError(_NO_SAFETENSORS) from error
+    if len(header) > _MOST_TENSORS:
+        raise InputError(f"holds {len(header):,} tensors, and no Res2Net {_MOST_TENSORS:,}")
+    return text

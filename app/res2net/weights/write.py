@@ -13,7 +13,8 @@ import torch
 from res2net.errors import InputError
 from res2net.files.atomic import atomic_write, new_file
 from res2net.files.runs import SCHEMA
-from res2net.weights.read import METADATA_KEY, Weights
+from res2net.weights.description import METADATA_KEY
+from res2net.weights.read import Weights
 
 SUFFIXES = (".pth", ".safetensors")
 

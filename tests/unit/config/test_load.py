@@ -210,7 +210,7 @@ YAMLS = [
     ("just text\n", "{path}: holds no groups of keys such as 'optim:' at its top"),
     ("optim:\n  lr: [1\n", "{path}, line 3, column 1: broken YAML: "),
     ("optim:\n\tlr: 1\n", "{path}, line 2, column 1: broken YAML: found character '\\t'"),
-    ("a: 1\n---\nb: 2\n", "{path}, line 2, column 1: broken YAML: but found another document"),
+    ("a: 1\n---\nb: 2\n", "{path}, line 2, column 1: broken YAML: a second document begins"),
     ("run:\n  name: \x07\n", "{path}: broken YAML: unacceptable character #x0007"),
     ("extends: [a, b]\n", "extends: [a, b] is not one file ({path}, line 1)"),
     ("extends:\n", "extends: '' is not one file ({path}, line 1)"),
@@ -228,7 +228,7 @@ def test_a_wrong_yaml_is_told(write, text, message):
 def test_a_file_that_is_no_text_is_told(tmp_path):
     path = tmp_path / "weights.yaml"
     path.write_bytes(b"\xff\xfe\x00")
-    assert problems_of(str(path)).startswith(f"{path}: cannot be read: 'utf-8' codec")
+    assert problems_of(str(path)).startswith(f"{path}: is no text in UTF-8")
 
 
 def test_extends_starts_from_another_file(write):
@@ -252,6 +252,13 @@ def test_extends_in_a_circle_is_told(write, tmp_path):
         f"extends goes round in a circle: {source} -> {tmp_path / 'other.yaml'} -> "
         f"{tmp_path / 'mine.yaml'}"
     )
+
+
+def test_a_chain_of_files_has_an_end(tmp_path):
+    for number in range(1200):
+        (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml")
+    last = tmp_path / "20.yaml"
+    assert problems_of(str(tmp_path / "0.yaml")) == f"{last}: more than 20 files extend each other"
 
 
 def test_extends_of_a_missing_file_is_told(write):

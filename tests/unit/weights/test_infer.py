@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from res2net.models.variants import VARIANTS
-from res2net.weights.infer import count_parameters, image_channels, infer_variant, only_variant
+from res2net.weights.infer import (
+    count_parameters,
+    image_channels,
+    infer_variant,
+    only_variant,
+    stage_depths,
+)
 from res2net.zoo import create_model
 
 NAME = "res2net20_cifar"
@@ -67,3 +73,9 @@ def test_shapes_of_which_paddle_has_no_network():
     assert only_variant(tensors, format="paddle") is None  # Paddle's blocks are others
     # The authors' names for a network that only PaddleClas has: nobody's.
     assert infer_variant(meta("res2net200_vd_26w_4s"), format="official") == []
+
+
+@pytest.mark.parametrize("key", ["stages1.0.bn3", "stages.x.0.bn3", "stages.1", "stages.².0.b"])
+def test_keys_that_are_of_no_block(key):
+    tensors = {f"backbone.{key}": torch.zeros(1)}
+    assert infer_variant(tensors, format="res2net") == [] and stage_depths(tensors) == ()

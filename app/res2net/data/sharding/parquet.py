@@ -6,7 +6,6 @@ extra `parquet`.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 
 from res2net import imagenet
 from res2net.errors import InputError
+from res2net.files.foreign import parse_json
 
 FIRST_NAME_OF_IMAGENET = "tench, Tinca tinca"
 _WNID = re.compile(r"(?:^|[_/])(n\d{8})(?=[_./])")
@@ -139,9 +139,10 @@ def _names_in(schema: Any) -> list[str]:
     """The names of the classes, which the `datasets` library stores as JSON; may be empty."""
     stored: bytes = (schema.metadata or {}).get(b"huggingface", b"")
     try:
-        return list(json.loads(stored)["info"]["features"]["label"]["names"])
-    except (TypeError, ValueError, KeyError):
+        told = parse_json(stored, "metadata")["info"]["features"]["label"]["names"]
+    except (InputError, TypeError, KeyError):
         return []
+    return [str(name) for name in told] if isinstance(told, list) else []
 
 
 def _check_columns(file: str, schema: Any) -> None:

@@ -6,7 +6,6 @@ alone: by any worker, in any order, and by a later process after a kill.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from res2net.data.sharding.pixels import RESAMPLE, Corrupt
 from res2net.data.sharding.shard_file import Recipe, member_size, prepared
 from res2net.data.sources.shards import DESCRIPTION, SCHEMA, UNFINISHED, read_description
 from res2net.errors import InputError, WorkError
+from res2net.files.foreign import read_json
 
 _RUNS, _RUN = 16, 16
 """Images looked at to know how large they are: runs of neighbours, which are cheap to read."""
@@ -149,8 +149,8 @@ def _stored(destination: Path, is_complete: bool) -> dict[str, Any] | None:
     plan = plan_path(destination)
     if plan.is_file():
         try:
-            return dict(json.loads(plan.read_text("utf-8")))
-        except ValueError as error:
+            return dict(read_json(plan))
+        except (InputError, TypeError, ValueError) as error:
             raise InputError(f"{plan}: damaged; remove {destination} and begin anew") from error
     return None
 

@@ -113,13 +113,15 @@ _FORMS: dict[str, tuple[_Form, ...]] = {
 }
 
 
-def load_cifar(data_set: str, root: Path) -> Cifar:
+def load_cifar(data_set: str, root: Path, *, fetch: bool = True) -> Cifar:
     """Read "cifar10" or "cifar100" from `root`, downloading it if it is not there.
+
+    With `fetch` false nothing is downloaded and nothing made: then it has to be there.
 
     Raises InputError naming the file that is missing, truncated or not what it should be, and
     WorkError where the download fails.
     """
-    form, place = _locate(data_set, root)
+    form, place = _locate(data_set, root, fetch)
     members = _read_members(form, place)
     read_names, read_batch = (
         (_names_of_pickle, _batch_of_pickle)
@@ -143,12 +145,17 @@ def load_cifar(data_set: str, root: Path) -> Cifar:
     return Cifar(class_names, train, batches[form.val])
 
 
-def _locate(data_set: str, root: Path) -> tuple[_Form, Path]:
+def _locate(data_set: str, root: Path, fetch: bool) -> tuple[_Form, Path]:
     forms = _FORMS[data_set]
     for form in forms:
         if (root / form.folder).is_dir():
             return form, root / form.folder
     form = next((form for form in forms if (root / form.archive).exists()), forms[0])
+    if not fetch and not (root / form.archive).is_file():
+        raise InputError(
+            f"{root}: {data_set} is not there, and what a file says is no reason to download it: "
+            f"`res2net data download {data_set} --root DIR` does"
+        )
     return form, download(form.url, root / form.archive, digest=form.md5, algorithm="md5")
 
 

@@ -6,8 +6,6 @@ real.json lists, image by image, classes numbered from 0 in the order of their w
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from res2net import imagenet
@@ -15,6 +13,7 @@ from res2net.data.sources.labels import VALIDATION_IMAGES, validation_number
 from res2net.data.sources.scan import first_few
 from res2net.data.sources.source import Source
 from res2net.errors import InputError
+from res2net.files.foreign import read_json
 
 
 def read_real_labels(path: str, source: Source) -> list[tuple[int, ...]]:
@@ -58,13 +57,11 @@ def read_real_labels(path: str, source: Source) -> list[tuple[int, ...]]:
 def _read(path: str) -> dict[int, list[int]]:
     """Number of the image -> its labels."""
     try:
-        content = json.loads(Path(path).read_text("utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise InputError(f"{path}: no such file of ReaL labels ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(
-            f"{path}: not JSON ({error}); expected ImageNet-ReaL's real.json"
-        ) from error
+    except InputError as error:
+        raise InputError(f"{error}; expected ImageNet-ReaL's real.json") from error
     real: dict[int | None, Any] = {}
     if isinstance(content, dict):
         real = {validation_number(name): labels for name, labels in content.items()}

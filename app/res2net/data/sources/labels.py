@@ -26,6 +26,7 @@ from pathlib import Path
 from res2net import imagenet
 from res2net.data.sources.scan import EXTENSIONS, counted, first_few
 from res2net.errors import InputError
+from res2net.files.foreign import read_text
 
 VALIDATION_IMAGES = 50_000
 
@@ -39,6 +40,8 @@ FILES = (
     "val.csv",
     "labels.csv",
 )
+_MOST_BYTES, _MOST_LINES = 2**26, 1_000_000
+"""ImageNet's 50,000 take two megabytes."""
 _DEVKITS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "devkit", "meta")
 
 _NUMBER = re.compile(r"_val_(\d{8})(?![0-9])", re.IGNORECASE)
@@ -119,12 +122,14 @@ def parse_labels(path: str) -> Labels:
     """Read a file of labels of any of the kinds above."""
     try:
         # names of files need not be UTF-8: they come out as os.fsdecode gives them
-        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+        text = read_text(path, most=_MOST_BYTES, errors="surrogateescape")
     except OSError as error:
         raise InputError(f"{path}: no such file of labels ({error.strerror})") from error
     if "\0" in text:
         raise InputError(f"{path}: not a text file; expected lines of an image and its class")
     lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) > _MOST_LINES:
+        raise InputError(f"{path}: {len(lines):,} lines; at most {_MOST_LINES:,}")
     if not lines:
         raise InputError(f"{path}: empty; expected a class for each image")
     try:

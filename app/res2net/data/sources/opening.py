@@ -26,6 +26,7 @@ def open_sources(
     val_fraction: float = 0.1,
     split_seed: int = 0,
     class_names: Sequence[str] | None = None,
+    fetch: bool = True,
 ) -> tuple[Source, Source]:
     """Open a data set for training and validation; the arguments are the keys of group `data`.
 
@@ -33,8 +34,8 @@ def open_sources(
     model has them; else the data's own do, folders sorted by name. The labels of a
     validation folder without class folders are in `val_labels`, or found by their file's name.
 
-    CIFAR is downloaded into `root` if it is not there; its validation images are the published test
-    batch. Of the digits a fifth is put aside (1,437 and 360 images).
+    CIFAR is downloaded into `root` if it is not there and `fetch` says so; its validation images
+    are the published test batch. Of the digits a fifth is put aside (1,437 and 360 images).
 
     Raises InputError for what the data or the keys lack, WorkError when a download fails.
     """
@@ -63,7 +64,7 @@ def open_sources(
     if source == "digits":
         return open_digits(split_seed, class_names)
     if source in ("cifar10", "cifar100"):
-        names, *splits = load_cifar(source, Path(root))
+        names, *splits = load_cifar(source, Path(root), fetch=fetch)
         train, val = (
             array_source(f"{source}/{split}", names, images, labels, class_names)
             for split, (images, labels) in zip(("train", "test"), splits, strict=True)

@@ -11,7 +11,6 @@ nothing is unpacked, and opening ImageNet costs the reading of one file of 31 MB
 from __future__ import annotations
 
 import io
-import json
 import mmap
 import os
 import tarfile
@@ -27,12 +26,15 @@ from res2net.data.sources.mapped import MappedFiles
 from res2net.data.sources.scan import first_few
 from res2net.data.sources.split import stratified_split
 from res2net.errors import InputError
+from res2net.files.foreign import read_json
 
 DESCRIPTION = "shards.json"
 UNFINISHED = ".unfinished"
 """Folder in which the writer keeps its state; gone when the shards are complete."""
 SCHEMA = 1
 SPLITS = ("train", "val")
+_MOST_BYTES = 2**25
+"""Of the description; 65,536 shards and 21,841 classes take nine million."""
 
 RECORD = np.dtype(
     [
@@ -45,6 +47,7 @@ RECORD = np.dtype(
 )
 """An entry of an index: 24 bytes, aligned."""
 
+_PIECE = 1 << 14
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
 
@@ -201,7 +204,7 @@ def open_shard_split(
                 f"{root}: damaged or not copied whole: {first_few(problems)}; copy it again, or "
                 "write it anew with `res2net data shard`"
             )
-        records = _open_index(root, stated["index"], stated["images"])
+        records = _open_index(root, stated, len(names))
         files = MappedFiles([os.path.join(root, shard["file"]) for shard in stated["shards"]])
     except (KeyError, TypeError) as error:
         raise InputError(f"{root}/{DESCRIPTION}: damaged (split {split}: {error!r})") from error
@@ -223,15 +226,39 @@ def read_description(root: str) -> dict[str, Any]:
         what = f"no {DESCRIPTION} in it" if os.path.isdir(root) else "no such folder"
         raise InputError(f"{root}: {what}; expected what `res2net data shard` writes")
     try:
-        description = json.loads(path.read_text("utf-8"))
+        description = read_json(path, most=_MOST_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: damaged, not JSON ({error})") from error
     known = isinstance(description, dict) and isinstance(description.get("splits"), dict)
     if not known or description.get("schema") != SCHEMA:
         raise InputError(f"{path}: not a description of shards of schema {SCHEMA}")
+    names, splits = description.get("class_names"), description["splits"]
+    for split in splits:
+        if problem := _what_is_wrong_with(splits[split]):
+            raise InputError(f"{path}: damaged (split {split[:80]}: {problem})")
+    if splits and not _are_names(names):
+        raise InputError(f"{path}: damaged: no list of the names of its classes")
     return dict(description)
+
+
+def _are_names(names: Any) -> bool:
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return texts and 0 < len(set(names)) == len(names)
+
+
+def _what_is_wrong_with(split: Any) -> str:
+    """A split is opened by what its description says: counts, and files in the folder itself."""
+    try:
+        index, shards = split["index"], split["shards"]
+        counts = [split["images"], index["crc32"], *(shard["bytes"] for shard in shards)]
+        files = [index["file"], *(shard["file"] for shard in shards)]
+    except (KeyError, TypeError) as error:
+        return f"{error!r}"
+    if not all(type(count) is int and count >= 0 for count in counts):
+        return "a count that is none"
+    if not all(isinstance(file, str) and file == os.path.basename(file) != "" for file in files):
+        return "a file that is not in the folder"
+    return "" if shards and max(counts) < 2**53 else "no shards, or larger ones than there are"
 
 
 def _size_problem(root: str, file: str, expected: int) -> str:
@@ -242,8 +269,9 @@ def _size_problem(root: str, file: str, expected: int) -> str:
     return "" if size == expected else f"{file} has {size:,} bytes, not {expected:,}"
 
 
-def _open_index(root: str, stated: dict[str, Any], images: int) -> np.ndarray:
-    """RECORD (images,), a view of a memory map."""
+def _open_index(root: str, split: dict[str, Any], classes: int) -> np.ndarray:
+    """RECORD (images,), a view of a memory map; each names a class and a place in a shard."""
+    stated, images = split["index"], split["images"]
     path = os.path.join(root, stated["file"])
     try:
         records = np.load(path, mmap_mode="r")
@@ -251,6 +279,8 @@ def _open_index(root: str, stated: dict[str, Any], images: int) -> np.ndarray:
         raise InputError(f"{path}: no such index; copy the folder again") from error
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: damaged index ({error}); copy the folder again") from error
+    if not isinstance(records, np.ndarray):
+        raise InputError(f"{path}: damaged index: an archive of arrays; copy the folder again")
     if records.dtype != RECORD or records.shape != (images,):
         raise InputError(
             f"{path}: damaged index: {records.shape} entries of {records.dtype.itemsize} bytes, "
@@ -259,7 +289,23 @@ def _open_index(root: str, stated: dict[str, Any], images: int) -> np.ndarray:
     plain = records.view(np.ndarray)
     if zlib.crc32(plain.data) != stated["crc32"]:
         raise InputError(f"{path}: damaged index (its checksum is wrong); copy the folder again")
+    sizes = np.array([shard["bytes"] for shard in split["shards"]], dtype=np.uint64)
+    # in pieces: the index itself is not in memory either
+    pieces = (plain[start : start + _PIECE] for start in range(0, images, _PIECE))
+    sound = all(_are_places(piece, sizes, classes) for piece in pieces)
+    if not sound:
+        raise InputError(f"{path}: damaged index: names a class or a place that is not there")
     return plain
+
+
+def _are_places(records: np.ndarray, sizes: np.ndarray, classes: int) -> bool:
+    """Whether each of RECORD (n,) is of a class and within its shard; `sizes`: bytes of each."""
+    labels, shards = records["label"], records["shard"]
+    if not ((labels >= 0) & (labels < classes) & (shards < len(sizes))).all():
+        return False
+    ends, lengths, offsets = sizes[shards], records["length"], records["offset"]
+    inside = (lengths <= ends) & (offsets <= ends - lengths) & (records["header"] <= offsets)
+    return bool(inside.all())
 
 
 def _renumbered(

@@ -17,7 +17,8 @@ from res2net.data.sources.opening import open_evaluation
 from res2net.data.sources.source import Source
 from res2net.errors import InputError, WorkError
 from res2net.files.atomic import new_file
-from res2net.files.runs import is_rank_zero
+from res2net.files.names import printable
+from res2net.files.runs import is_rank_zero, say
 from res2net.models.head import Res2NetClassifier
 from res2net.preprocessing import Preprocessing
 from res2net.training.data import open_data, preprocessing_of
@@ -27,6 +28,7 @@ from res2net.weights.catalog import identify
 from res2net.weights.read import Weights
 from res2net.zoo import open_model
 
+_YAML = (".yaml", ".yml")
 IMAGENET_IMAGES = 50_000
 """Of the validation set that published figures are for."""
 CONFUSIONS = 10
@@ -86,13 +88,14 @@ def test(name: str, asked: Asked) -> dict[str, Any]:
     if asked.labels is not None and asked.data is None:
         raise InputError(f"--labels {asked.labels}: names labels of --data DIR, which is not given")
     model, read, config = _open(name, asked)
+    is_users = Path(name).suffix in _YAML
     wanted = TrainerConfig(
         accelerator=asked.accelerator,
         devices=asked.devices,
         precision=asked.precision or "32-true",
     )
     plan = make_plan(wanted, workers=0)
-    source, split = _images(model, read, config, asked)
+    source, split = _images(model, read, config, asked, is_users=is_users)
     real = read_real_labels(asked.real, source) if asked.real else None
     config = config or Config()
     preprocessing = _preprocessing(read.preprocessing or preprocessing_of(config.data), asked)
@@ -156,27 +159,56 @@ def test(name: str, asked: Asked) -> dict[str, Any]:
 def _open(name: str, asked: Asked) -> tuple[Res2NetClassifier, Weights, Config | None]:
     """The network, what its file says, and the configuration that goes with it."""
     config, weights = None, asked.weights
-    if Path(name).suffix in (".yaml", ".yml"):
+    if Path(name).suffix in _YAML:
         config = load_config(name, [])
         name, weights = config.model.name, weights or config.model.weights or None
     model, read = open_model(name, weights=weights, checkpoint=asked.checkpoint, ema=asked.ema)
     if read is None:
         raise InputError(f"{name} is untrained: name its weights with --weights FILE")
     if config is None and read.config:
-        config = from_dict(read.config)
+        config = _stored_config(read)
     return model, read, config
 
 
+def _stored_config(read: Weights) -> Config:
+    try:
+        return from_dict(read.config)
+    except InputError as error:
+        raise InputError(f"{read.source}: {error}") from error
+
+
+def _stored_data(config: Config, read: Weights, which: str) -> tuple[Source, Source]:
+    """Training and validation images that a file of weights names, which is told.
+
+    Somebody else may have written it: only what is there is read, nothing downloaded or made.
+    """
+    data = config.data
+    if data.source not in ("digits",):  # which come with a package
+        keys = ("source", "root", "train_dir", "val_dir", "val_labels")
+        said = " ".join(f"data.{key}={getattr(data, key)}" for key in keys if getattr(data, key))
+        say(printable(f"{which} images: {said}, as {read.source} says"))
+    return open_data(data, class_names=read.class_names, fetch=False)
+
+
 def _images(
-    model: Res2NetClassifier, read: Weights, config: Config | None, asked: Asked
+    model: Res2NetClassifier,
+    read: Weights,
+    config: Config | None,
+    asked: Asked,
+    *,
+    is_users: bool,
 ) -> tuple[Source, str]:
-    names = read.class_names
+    """What to evaluate on; `is_users`: the user named the configuration, not a file of weights."""
+    names, split = read.class_names, "val"
     if asked.data is not None:
         source: Source = open_evaluation(asked.data, class_names=names, labels=asked.labels)
         split = asked.data
     elif config is not None:
         try:
-            source, split = open_data(config.data, class_names=names)[1], "val"
+            if is_users:
+                source = open_data(config.data, class_names=names)[1]
+            else:
+                source = _stored_data(config, read, "validation")[1]
         except InputError as error:
             raise InputError(f"{error}; --data DIR names the images to test on") from error
     else:
@@ -197,8 +229,8 @@ def _training_images(read: Weights, wanted: int, step: int) -> Source:
             f"--recalibrate-bn {wanted}: {read.source} does not say what it was trained on; only "
             "runs of this project do"
         )
-    config = from_dict(read.config)
-    source = open_data(config.data, class_names=read.class_names)[0]
+    config = _stored_config(read)
+    source = _stored_data(config, read, "training")[0]
     count = min(wanted, len(source)) // step * step
     if not count:
         raise InputError(
