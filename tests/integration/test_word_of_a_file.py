@@ -17,6 +17,7 @@ from res2net.cli.main import main
 from res2net.config.load import load_config, to_dict
 from res2net.errors import InputError
 from res2net.files.runs import RunDirectory, identity
+from res2net.training.images import _undecodable
 from res2net.training.start import find_start
 from samples import NAMES, PREPROCESSING, VARIANT, photo, small_network
 
@@ -302,6 +303,16 @@ def test_a_run_does_not_write_where_a_link_in_it_leads(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: run/{name}: is a link or no plain file")
     assert mine.is_dir() or mine.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("content", [DEEP, b"{}" * 3, b'{"training": {"0": [[[1]]]}}', None])
+def test_a_record_of_images_that_is_none_excuses_none(run: Path, content: bytes | None) -> None:
+    path = RunDirectory(run).undecodable(0)
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    assert _undecodable(RunDirectory(run)) == {}
 
 
 def test_locks_that_follow_each_other_in_a_circle(

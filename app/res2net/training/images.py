@@ -5,7 +5,6 @@ What is compared, and what goes unnoticed: `data.fingerprint`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from res2net.data.sources.scan import counted
 from res2net.data.sources.source import Source
 from res2net.errors import InputError
 from res2net.files.atomic import atomic_write_json
+from res2net.files.foreign import read_json
 from res2net.files.runs import RunDirectory, global_rank
 
 UNKNOWN = (
@@ -109,10 +109,8 @@ def _undecodable(run: RunDirectory) -> dict[str, dict[int, fingerprint.Row]]:
     found: dict[str, dict[int, fingerprint.Row]] = {}
     for path in run.undecodable_files():
         # a damaged one excuses nothing
-        with suppress(
-            OSError, ArithmeticError, ValueError, TypeError, AttributeError, RecursionError
-        ):
-            for what, rows in json.loads(path.read_bytes()).items():
+        with suppress(OSError, ArithmeticError, ValueError, TypeError, AttributeError):
+            for what, rows in read_json(path).items():
                 for index, row in rows.items():
                     size, time, content = np.array(row, dtype=np.int64).tolist()
                     found.setdefault(str(what), {})[int(index)] = (size, time, content)
