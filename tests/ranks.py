@@ -105,6 +105,14 @@ def launch(
     return process
 
 
+def process(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """`target(*arguments)`, which a test then ends."""
+    _ensure_server()
+    started = _CONTEXT.Process(target=target, args=arguments)
+    started.start()
+    return started
+
+
 def call(
     target: Callable[..., None], *arguments: object, ranks: int = 2, exit_code: int = 0
 ) -> None:

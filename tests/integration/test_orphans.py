@@ -5,23 +5,26 @@ Rank 0 starts the other ranks itself, as the command does; then one of them gets
 """
 
 import json
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 import ranks
 from processes import family
 from runs import COMMAND, heartbeat_step
+from stillness import stand_still
 
+STEPS = 2 * 6
 SETTINGS = (
     "quickstart",
     "data.subset=0.3",
@@ -105,22 +108,37 @@ def test_a_launcher_is_gone_before_its_rank_begins(
     assert orphan.returncode == -signal.SIGKILL
 
 
-def test_a_benchmark_is_killed(tmp_path: Path, environment: dict[str, str], stuck: str) -> None:
-    """While what it measures is still importing."""
-    program = (
-        "from res2net.bench.contender import Contender\n"
-        "if __name__ == '__main__':\n"
-        "    Contender('loader', None)._answer()\n"
-    )
-    (tmp_path / "program.py").write_text(program)
-    with family(environment | {"PYTHONPATH": stuck}) as members:
-        process = subprocess.Popen(
-            [sys.executable, "program.py"], cwd=tmp_path, env=members.environment
-        )
-        wait_until((tmp_path / "stuck/reached").exists, lambda: process.poll() is None)
-        process.kill()
-        process.wait()
-        members.wait_until_gone()
+def measure(reached: Path) -> None:
+    """A benchmark of something that stands still; its process writes down which one it is."""
+    from res2net.bench import contender
+
+    def open_contender(*_: object) -> None:
+        reached.write_text(str(os.getpid()))
+        stand_still()
+
+    contender.open_contender = open_contender  # type: ignore[assignment]
+    fork = multiprocessing.get_context("fork")  # has everything imported
+    with patch.object(multiprocessing, "get_context", lambda method: fork):
+        contender.Contender("loader", None)._answer()  # type: ignore[arg-type]
+
+
+def test_a_benchmark_is_killed(tmp_path: Path) -> None:
+    reached = tmp_path / "reached"
+    process = ranks.process(measure, reached)
+    wait_until(lambda: reached.exists() and reached.read_text(), process.is_alive)
+    child = int(reached.read_text())
+    assert command_line(child)
+    process.kill()
+    process.join()
+    wait_until(lambda: not command_line(child), lambda: True)
+
+
+def command_line(process: int) -> bytes:
+    """Empty for one that has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.mark.soak
@@ -131,7 +149,7 @@ def test_killed_at_any_moment(
 ) -> None:
     """Each time of a run of its own, which then goes on to its end."""
     chance = random.Random(rank)
-    killed = []
+    killed: list[tuple[int, int]] = []
     with family(environment) as members:
 
         def begin(name: str) -> BaseProcess:
@@ -140,19 +158,27 @@ def test_killed_at_any_moment(
         start, process = time.monotonic(), begin("whole")
         process.join()
         whole = time.monotonic() - start
-        for number in range(kills):
+        number = 0
+        while len(killed) < kills:  # who ends before does not count
+            number += 1
             run = tmp_path / f"checkpoints/run-{number}"
-            process = begin(run.name)
-            moment = chance.uniform(0.0, whole)
-            process.join(moment)
+            start, process = time.monotonic(), begin(run.name)
+            if len(killed) % 2:  # most of the time is start-up
+                step = chance.randrange(1, STEPS + 1)
+                while process.is_alive() and heartbeat_step(run) < step:
+                    time.sleep(0.002)
+                process.join(chance.uniform(0.0, 1.0))
+            else:
+                process.join(chance.uniform(0.0, whole))
             victim = members.rank(rank) if rank else process.pid
             if process.is_alive():  # the others may not be started yet: then the launcher
-                killed.append(f"{moment:.0f} s: step {heartbeat_step(run)}")
+                killed.append((round(time.monotonic() - start), heartbeat_step(run)))
                 os.kill(victim or process.pid or 0, signal.SIGKILL)
+            else:
+                whole = min(whole, time.monotonic() - start)
             process.join(60)
             assert not process.is_alive()
             members.wait_until_gone()
             ranks.train(tmp_path, environment, *SETTINGS, f"run.name={run.name}", seconds=300)
             assert json.loads((run / "summary.json").read_text())["status"] == "completed"
-    print(f"rank {rank}, {whole:.0f} s from start to end: {len(killed)} killed ({killed})")
-    assert len(killed) > kills // 2
+    print(f"rank {rank}, {whole:.0f} s from start to end, (second, step) of the kills: {killed}")
