@@ -1,11 +1,19 @@
 """`--dry-run`: its numbers are the run's, its problems come all at once, and nothing is left."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from res2net import create_model
 from res2net.cli.main import main
+from res2net.training import classifier
+from res2net.training.classifier import ImageClassifier
+from res2net.training.optim import schedules
+from res2net.training.optim.schedules import lr_factor
 from schemas import fits
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -78,6 +86,137 @@ def test_memory_and_time_grow_with_the_batch(told: Told) -> None:
     activations = [said["memory_bytes"] - weights for said in (small, large)]
     assert activations[1] == pytest.approx(16 * activations[0], rel=0.1)
     assert large["hours"] == pytest.approx(small["hours"], rel=3)  # as many images in all
+
+
+def test_a_longer_run_takes_no_longer_to_look_at(
+    told: Told, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A million steps took minutes: the learning rate of each was reckoned."""
+    asked: list[int] = []
+
+    def counted(step: int, *arguments: Any, **options: Any) -> float:
+        asked.append(step)
+        return lr_factor(step, *arguments, **options)
+
+    monkeypatch.setattr(schedules, "lr_factor", counted)
+    monkeypatch.setattr(classifier, "lr_factor", counted)
+    counts = {}
+    for epochs in (1000, 1_000_000):
+        asked.clear()
+        said = told(
+            "quickstart", f"trainer.max_epochs={epochs}", "data.global_batch_size=8",
+            "schedule.warmup_epochs=1000", "augment.start_size=8", "augment.grow_until=1000",
+            "augment.crop=random_resized",
+        )  # fmt: skip
+        assert said["steps"] == 179 * epochs
+        assert said["lr_peak"] == pytest.approx(0.1, rel=1e-4)
+        counts[epochs] = len(asked)
+    assert counts[1_000_000] <= counts[1000] + 10 < 100
+    asked.clear()
+    long = ["trainer.max_epochs=1000000", "schedule.warmup_epochs=1000"]
+    with tempfile.TemporaryDirectory() as folder:
+        picture = f"{folder}/lr.png"
+        assert main(["train", "quickstart", *long, "--plot-schedule", picture, "--json"]) == 0
+    drawn = fits("train_plot_schedule", capsys.readouterr().out)
+    assert (drawn["steps"], drawn["peak_step"]) == (22_000_000, 22_000)
+    assert len(asked) < 10_000
+
+
+def test_one_step_an_epoch_is_timed_too(told: Told) -> None:
+    """The first step is not: there was none to time, and a traceback."""
+    one = ["data.subset=0.01", "data.global_batch_size=15", "trainer.max_epochs=1"]
+    said = told("quickstart", *one, "schedule.warmup_epochs=0")
+    assert said["steps"] == 1 and said["step_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "batch"),
+    [
+        (["data.global_batch_size=1"], 1),  # 16 values of each channel
+        (["data.global_batch_size=4", "trainer.accumulate=4"], 1),
+        (["data.global_batch_size=8", "--devices=4", "trainer.accumulate=2"], 1),
+        (["data.global_batch_size=8", "--devices=2"], 4),
+    ],
+)
+def test_what_is_tried_has_the_batch_of_a_device(
+    told: Told, changes: list[str], batch: int
+) -> None:
+    said = told("quickstart", *changes)
+    assert said["batch_per_device"] == said["measured_batch"] == batch
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["data.global_batch_size=1"],
+        ["data.global_batch_size=2", "trainer.accumulate=2"],
+        ["data.global_batch_size=2", "trainer.devices=2"],
+        # it grows from there
+        [
+            *("data.global_batch_size=1", "data.image_size=64", "augment.start_size=32"),
+            *("augment.grow_until=2", "augment.crop=random_resized"),
+        ],
+        # of the first stages alone
+        ["data.global_batch_size=1", "optim.freeze=3"],
+    ],
+)
+def test_batch_norm_of_one_value_is_refused_alike_by_both(
+    changes: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Training had left a traceback and a run directory, and the dry run had found all well."""
+    monkeypatch.chdir(tmp_path)
+    network = ["model.name=res2net50_26w_4s", "data.image_size=32"]
+    lines = []
+    for option in ([], ["--dry-run"]):
+        assert main(["train", "quickstart", *network, *changes, *option]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1, err
+        lines.append(err)
+        assert not list(tmp_path.iterdir())
+    assert lines[0] == lines[1]
+    assert "batch norm takes two or more" in lines[0] and "data.global_batch_size=" in lines[0]
+
+
+def test_weights_that_a_resumed_run_reads_no_more_need_not_be_there(
+    told: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(create_model("res2net20_cifar").state_dict(), "start.pth")
+    settings = ("quickstart", "model.weights=start.pth", "trainer.max_epochs=1", "data.subset=0.1")
+    assert main(["train", *settings]) == 0
+    Path("start.pth").unlink()
+    capsys.readouterr()
+    said = told(*settings, "run.resume=auto", "trainer.max_epochs=2")
+    assert said["starts"] == "goes on from last.ckpt"
+
+
+def test_a_package_that_is_missing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("res2net.callbacks.tensorboard.find_spec", lambda name: None)
+    for option in ([], ["--dry-run"]):
+        assert main(["train", "quickstart", "logging.tensorboard=true", *option]) == 2
+        assert "logging.tensorboard=true: the package" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
+
+
+def test_memory_that_is_not_there_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def full(*arguments: Any) -> None:
+        torch.empty(2**50)
+
+    monkeypatch.setattr(ImageClassifier, "training_step", full)
+    for option in (["--dry-run"], []):
+        assert main(["train", "quickstart", *option]) == 1
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("error: ") and "out of memory with" in line
+        assert "a smaller data.global_batch_size" in line
 
 
 def test_all_problems_come_at_once(

@@ -32,17 +32,22 @@ class TensorBoard(L.Callback):
 
     def __init__(self, run: RunDirectory) -> None:
         """Raises InputError where the package that knows the files is missing; creates nothing."""
-        if find_spec("tensorboard") is None:
-            raise InputError(
-                "logging.tensorboard=true: the package that writes its files is not installed; "
-                "pip install res2net-lightning[tensorboard], or choose false"
-            )
+        check_installed()
         self.run = run
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
             events = Events(self.run.path / "tensorboard", trainer.global_step)
             trainer.loggers = [*trainer.loggers, events]
+
+
+def check_installed() -> None:
+    """Raises InputError where the package that knows the files is missing."""
+    if find_spec("tensorboard") is None:
+        raise InputError(
+            "logging.tensorboard=true: the package that writes its files is not installed; "
+            "pip install res2net-lightning[tensorboard], or choose false"
+        )
 
 
 class Events(Logger):

@@ -279,10 +279,10 @@ def _read_arguments(arguments: Sequence[str], problems: list[str]) -> Iterator[_
     for argument in arguments:
         key, equals, text = argument.partition("=")
         if equals and key.strip() not in ("", key):
-            plain = f"{key.strip()}={text.strip()}"
-            problems.append(f"{argument!r}: no blanks around the key and its =, as in {plain}")
+            plain = f"{key.strip():.60}={text.strip():.60}"
+            problems.append(f"{shown(argument)}: no blanks around the key and its =, as in {plain}")
         elif key and equals:
             yield _Given(key, text, "")
         else:  # `optim.lr = 0.05` comes as three arguments
             blanks = " without blanks around =" if equals else ""
-            problems.append(f"{argument!r} is not key=value{blanks}, such as optim.lr=0.05")
+            problems.append(f"{shown(argument)} is not key=value{blanks}, such as optim.lr=0.05")

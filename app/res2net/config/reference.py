@@ -71,12 +71,12 @@ def _section(group: str) -> Iterator[str]:
 def _value(key: str) -> str:
     """What may stand there: the type or the choices, and the range."""
     hint, rule = HINTS[key], rule_of(key)
+    words = rule.words if rule else ""
     if get_origin(hint) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(hint))
     if get_origin(hint) is tuple:
-        count = "" if Ellipsis in get_args(hint) else f"{len(get_args(hint))} "
-        return rule or f"list of {count}numbers"
-    return ", ".join(filter(None, [_TYPES[hint], rule]))
+        return words
+    return ", ".join(filter(None, [_TYPES[hint], words]))
 
 
 def _default(field: Field[Any]) -> str:

@@ -35,7 +35,7 @@ def draw_schedule(
     """Draw the learning rate over the epochs as a PNG of 1000 x 450 pixels.
 
     Args:
-        rates: of each optimizer step.
+        rates: of each optimizer step; only as many are asked for as the picture shows.
         scales: what each curve multiplies them by, with its label; of several, those without a
             label are thin lines.
 

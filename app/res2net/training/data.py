@@ -42,6 +42,9 @@ def open_data(
     return train, val
 
 
+LARGEST = 8192
+"""Pixels to which evaluation resizes the short side at most: 200 MB an image, if it is square."""
+
 IN_MEMORY = ("cifar10", "cifar100", "digits")
 """Data sets that are read once, at the start, whole."""
 
@@ -90,25 +93,41 @@ def preprocessing_of(data: DataConfig) -> Preprocessing:
     )
 
 
+def filled_batch(wanted: int, images: int, plan: Plan) -> int:
+    """How many images a device evaluates at once: no more than it has, apart from the default.
+
+    A batch is filled up: one of more images than there are would take their time and memory, too.
+    """
+    each = -(-images // plan.world_size)
+    return min(wanted, max(each, DataConfig.eval_batch_size))
+
+
 def build_data(config: Config, plan: Plan, train: Source, val: Source) -> ImageDataModule:
     """Streams of both, augmented for training as `augment` says.
 
     Raises:
-        InputError: keys of `augment` that do not go together.
+        InputError: keys of `augment` or `data` that do not go together.
     """
     augment, data = config.augment, config.data
     _check(augment, data, config.trainer.max_epochs)
+    preprocessing = preprocessing_of(data)
+    if preprocessing.resize_size > LARGEST:
+        raise InputError(
+            f"data.crop_fraction={data.crop_fraction}: the short side of each image would be "
+            f"resized to {preprocessing.resize_size:,} pixels for a crop of "
+            f"{preprocessing.image_size:,}; at most {LARGEST:,}"
+        )
     names = {field.name for field in fields(Augmentation)}
     return ImageDataModule(
         train,
         val,
-        preprocessing=preprocessing_of(data),
+        preprocessing=preprocessing,
         train_image_size=data.image_size,
         augmentation=Augmentation(
             **{name: value for name, value in vars(augment).items() if name in names}
         ),
         global_batch_size=data.global_batch_size,
-        eval_batch_size=data.eval_batch_size,
+        eval_batch_size=filled_batch(data.eval_batch_size, len(val), plan),
         accumulate=config.trainer.accumulate,
         threads=plan.threads,
         seed=config.run.seed,
@@ -132,6 +151,11 @@ def _check(augment: AugmentConfig, data: DataConfig, max_epochs: int) -> None:
         problems.append(
             f"augment.start_size={start}: only augment.crop=random_resized can grow, not "
             f"{augment.crop}"
+        )
+    if augment.crop == "pad" and augment.pad >= data.image_size:
+        problems.append(
+            f"augment.pad={augment.pad}: must be below data.image_size={data.image_size}, or a "
+            "training image may be nothing but its black border"
         )
     if start > data.image_size:
         problems.append(f"augment.start_size={start}: at most data.image_size={data.image_size}")

@@ -18,6 +18,7 @@ from res2net.errors import InputError, Problems
 from res2net.files.runs import identity
 from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import find_variant
+from res2net.training.batch_norm import check_batch_norm
 from res2net.training.classifier import Distillation, ImageClassifier, Learning
 from res2net.training.data import build_data, check_global_batch, open_data, stage_data
 from res2net.training.loss.distillation import open_teacher
@@ -71,6 +72,8 @@ def build_parts(
     problems.attempt(lambda: check_schedule(config.schedule, max_epochs=config.trainer.max_epochs))
     opened = problems.attempt(lambda: _open(config, stage))
     found = problems.attempt(lambda: find_variant(config.model.name))
+    if found is not None:
+        problems.attempt(lambda: check_batch_norm(config, plan))
     weights = None
     if found is not None and config.model.weights and fresh:
         # a backbone alone will do, as its head is replaced

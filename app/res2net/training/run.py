@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import LambdaCallback
-from torch import distributed
 
 from res2net.callbacks.accuracy import Accuracy
 from res2net.callbacks.checkpoint import RunLostError, SaveCheckpoints
 from res2net.callbacks.exact_resume import ExactResume, gather
-from res2net.callbacks.guard import Guard, NotFiniteError, out_of_memory
+from res2net.callbacks.guard import Guard, NotFiniteError
 from res2net.callbacks.metrics_csv import MetricsCSV
 from res2net.callbacks.pictures import Pictures
 from res2net.callbacks.plots import Curves, Drawing
@@ -27,7 +24,7 @@ from res2net.callbacks.requeue import requeue
 from res2net.callbacks.summary import Summary
 from res2net.callbacks.tensorboard import TensorBoard
 from res2net.callbacks.train_metrics import TrainMetrics
-from res2net.callbacks.wandb import resolve_mode, wandb_logger
+from res2net.callbacks.wandb import wandb_logger
 from res2net.callbacks.watchdog import Watchdog
 from res2net.config.load import to_dict
 from res2net.config.schema import Config
@@ -39,7 +36,9 @@ from res2net.files.lock import Lock
 from res2net.files.runs import RunDirectory, is_rank_zero, say
 from res2net.memory import keep_freed_memory
 from res2net.stopping import before_leaving, received
+from res2net.training.failure import RankLostError, failure_of
 from res2net.training.images import check_ranks, keep_undecodable, recognise
+from res2net.training.logs import check_logs
 from res2net.training.parts import Parts, build_parts
 from res2net.training.plan import Plan, make_plan
 from res2net.training.ranks import launcher_of
@@ -52,10 +51,6 @@ NOTHING = "nothing was saved yet: run.resume=auto starts anew"
 
 NAMED_WITHIN = 3.0
 """Seconds that a rank whose connections have closed may take to end."""
-
-
-class RankLostError(WorkError):
-    """Another rank does not answer any more."""
 
 
 def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, Any]:
@@ -73,8 +68,7 @@ def train(config: Config, *, watching: Sequence[L.Callback] = ()) -> dict[str, A
     plan.batch_size(config)
     if plan.accelerator == "cpu":
         keep_freed_memory()
-    if config.logging.wandb == "online" and is_rank_zero():
-        resolve_mode("online")  # refused before anything is created
+    check_logs(config.logging)
     run = RunDirectory.of(config.run.dir, config.run.name)
     start = find_start(config, run)
     if start.complete:
@@ -156,9 +150,9 @@ def _fit(
         trainer.fit(parts.classifier, parts.data, ckpt_path=start.checkpoint, weights_only=True)
     except (NotFiniteError, RunLostError):  # they say by themselves what is kept and what to do
         raise
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         keep_undecodable(parts.data, run)
-        failure = _failure(error, config, plan)
+        failure = failure_of(error, config, plan)
         if failure is None:
             raise
         if isinstance(failure, RankLostError):
@@ -206,34 +200,6 @@ def _claim_together(
         raise InputError(problem)
 
 
-def _failure(error: RuntimeError, config: Config, plan: Plan) -> WorkError | None:
-    """What to say of an error that is no bug; None of one that is."""
-    if isinstance(error, WorkError):
-        return error
-    if isinstance(error, torch.OutOfMemoryError):
-        return out_of_memory(
-            error,
-            batch_size=plan.batch_size(config),
-            accumulate=config.trainer.accumulate,
-            precision=config.trainer.precision,
-        )
-    first_line = next(iter(str(error).strip().splitlines()), "")
-    # their errors' names take seconds to import
-    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        return WorkError(
-            f"torch.compile failed, as without a C++ compiler: {first_line}; "
-            "trainer.compile=false, with another run.name, runs without",
-            of_all_ranks=True,
-        )
-    # gloo raises plain RuntimeErrors
-    if isinstance(error, distributed.DistError) or "gloo" in first_line:
-        why = re.sub(r"^\[\S+\] ", "", first_line).split(". ")[0]  # without the place in C++
-        return RankLostError(
-            f"another rank ended or cannot be reached any more ({why})", of_all_ranks=True
-        )
-    return None
-
-
 def _callbacks(
     config: Config,
     plan: Plan,
@@ -253,7 +219,7 @@ def _callbacks(
     if average is not None:
         accuracies.append(Accuracy(len(parts.class_names), images=images, averaged=True))
     guard = Guard(run, metrics, names=data.names)
-    order = EvalOrder(images, config.data.eval_batch_size, world_size=plan.world_size)
+    order = EvalOrder(images, data.eval_batch_size, world_size=plan.world_size)
     predictions = Predictions(order.in_order)
     summary = Summary(run, accuracies, global_batch_size=config.data.global_batch_size)
     callbacks = [

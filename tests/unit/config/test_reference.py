@@ -42,7 +42,10 @@ def test_a_default_is_the_schemas_as_a_user_writes_it(key: str) -> None:
 
 def test_choices_and_ranges_are_told() -> None:
     assert ROWS["optim.name"][:2] == ["`sgd`, `adamw`, `lamb`, `muon`", "`sgd`"]
-    assert ROWS["data.global_batch_size"][:2] == ["integer, 1 or more", "`256`"]
+    assert ROWS["data.global_batch_size"][:2] == ["integer, between 1 and 1,048,576", "`256`"]
     assert ROWS["data.mean"][:2] == ["three numbers between 0 and 1", "`[0.485, 0.456, 0.406]`"]
-    assert ROWS["trainer.devices"][:2] == ["text, auto or a positive integer", "`auto`"]
+    assert ROWS["trainer.devices"][:2] == [
+        "text, auto or an integer between 1 and 1,024",
+        "`auto`",
+    ]
     assert ROWS["checkpoint.every_minutes"][2] == "Minutes between two saves. 0: not by time."

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from res2net.config.load import from_dict, load_config
 from res2net.config.schema import Config, TrainerConfig
-from res2net.config.schema_data import DataConfig
 from res2net.data.order import permutation
 from res2net.data.sources.imagenet import read_real_labels
 from res2net.data.sources.opening import open_evaluation
@@ -21,7 +20,8 @@ from res2net.files.names import printable
 from res2net.files.runs import is_rank_zero, say
 from res2net.models.head import Res2NetClassifier
 from res2net.preprocessing import Preprocessing
-from res2net.training.data import open_data, preprocessing_of
+from res2net.training.batch_norm import values_per_image
+from res2net.training.data import filled_batch, open_data, preprocessing_of
 from res2net.training.evaluation.evaluate import evaluate
 from res2net.training.plan import Plan, make_plan
 from res2net.weights.catalog import identify
@@ -100,12 +100,16 @@ def test(name: str, asked: Asked) -> dict[str, Any]:
     config = config or Config()
     preprocessing = _preprocessing(read.preprocessing or preprocessing_of(config.data), asked)
     batch_size = asked.batch_size or config.data.eval_batch_size
-    if asked.recalibrate_bn is None:
-        # a batch is filled up: one of more images than there are would take their time, too
-        each = -(-len(source) // plan.world_size)
-        batch_size = min(batch_size, max(each, DataConfig.eval_batch_size))
     training = None
-    if asked.recalibrate_bn is not None:
+    if asked.recalibrate_bn is None:
+        batch_size = filled_batch(batch_size, len(source), plan)
+    else:
+        if batch_size == 1 and values_per_image(model.variant, preprocessing.image_size) == 1:
+            raise InputError(
+                f"--recalibrate-bn {asked.recalibrate_bn}: one image of {preprocessing.image_size} "
+                "pixels has one value per channel in the last maps, and batch norm takes two or "
+                "more: give --batch-size 2 or more"
+            )
         training = _training_images(read, asked.recalibrate_bn, batch_size * plan.world_size)
     started = time.perf_counter()
     results, report = evaluate(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
 
 from res2net.config.schema_learning import ScheduleConfig
 from res2net.errors import InputError
@@ -43,6 +46,56 @@ def lr_factor(
             return schedule.gamma ** _drops(step, schedule, steps_per_epoch)
         case "constant":
             return 1.0
+
+
+@dataclass(frozen=True)
+class Rates(Sequence[float]):
+    """The learning rate of every step of a run, each reckoned when it is asked for.
+
+    Nothing here takes longer for a longer run: do not walk over it.
+
+    Args:
+        peak: What `lr_factor` multiplies.
+    """
+
+    peak: float
+    schedule: ScheduleConfig
+    steps_per_epoch: int
+    max_epochs: int
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch * self.max_epochs
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[float]: ...
+    def __getitem__(self, index: int | slice) -> float | Sequence[float]:
+        if isinstance(index, slice):
+            return [self[step] for step in range(len(self))[index]]
+        return self.peak * lr_factor(
+            range(len(self))[index],
+            self.schedule,
+            steps_per_epoch=self.steps_per_epoch,
+            max_epochs=self.max_epochs,
+        )
+
+    @property
+    def highest(self) -> int:
+        """The first step of the highest rate.
+
+        Rates never fall in the warm-up and never rise after it, so that the highest is its last or
+        the first after it.
+        """
+        warm_up = round(self.schedule.warmup_epochs * self.steps_per_epoch)
+        if self.schedule.by == "epoch":  # an epoch that begins in the warm-up is all of it
+            warm_up += -warm_up % self.steps_per_epoch
+        warm_up = min(warm_up, len(self))
+        ends = [step for step in (warm_up - 1, warm_up) if 0 <= step < len(self)]
+        highest = max(ends, key=self.__getitem__)  # of equal ones the first
+        if highest == warm_up:
+            return highest
+        return bisect_left(range(highest), self[highest], key=self.__getitem__)
 
 
 def check_schedule(schedule: ScheduleConfig, *, max_epochs: int) -> None:

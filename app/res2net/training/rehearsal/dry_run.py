@@ -11,14 +11,16 @@ from typing import Any
 import lightning as L
 import torch
 
-from res2net.callbacks.wandb import resolve_mode
 from res2net.config.schema import Config
-from res2net.errors import Problems
-from res2net.files.runs import RunDirectory, is_rank_zero, is_sound
+from res2net.data.datamodule import ImageDataModule
+from res2net.errors import Problems, WorkError
+from res2net.files.runs import RunDirectory, is_sound
 from res2net.models.head import Res2NetClassifier
 from res2net.training.classifier import ImageClassifier
 from res2net.training.data import build_data
-from res2net.training.parts import Parts, build_parts, output_names
+from res2net.training.failure import failure_of
+from res2net.training.logs import check_logs
+from res2net.training.parts import Parts, build_parts
 from res2net.training.plan import Plan, make_plan
 from res2net.training.rehearsal.plot_schedule import rates_of
 from res2net.training.start import find_start
@@ -74,7 +76,8 @@ class DryRun:
         some = self.learning_parameters != self.parameters
         learning = f", {self.learning_parameters:,} of them learn" if some else ""
         scaled = self.measured_batch != self.batch_per_device
-        how = f"measured with {self.measured_batch} images on one {self.accelerator.upper()}"
+        images = "1 image" if self.measured_batch == 1 else f"{self.measured_batch} images"
+        how = f"measured with {images} on one {self.accelerator.upper()}"
         how += f", scaled to {self.batch_per_device}" if scaled else ""
         return [
             *self.messages,
@@ -111,26 +114,32 @@ def dry_run(config: Config, *, devices: int | None, num_nodes: int | None) -> Dr
     here = replace(config.trainer, devices="1", num_nodes="1")
     plan = attempt(lambda: make_plan(here, workers=config.data.workers))
     asked = attempt(lambda: _asked(config, devices, num_nodes))
-    if plan is not None and asked is not None:
-        planned = replace(plan, devices=asked[0], num_nodes=asked[1])
+    planned = None
+    if plan is not None:
+        planned = replace(plan, devices=asked[0], num_nodes=asked[1]) if asked else plan
         attempt(lambda: planned.batch_size(config))
-    if config.logging.wandb == "online" and is_rank_zero():
-        attempt(lambda: resolve_mode("online"))
+    attempt(lambda: check_logs(config.logging))
     run = RunDirectory.of(config.run.dir, config.run.name)
     start = attempt(lambda: find_start(config, run))
     parts = None
-    if plan is not None:
-        tried = _tried(config, plan, asked)
-        parts = attempt(lambda: build_parts(tried, plan, kind=_Measured, stage=False))
-        if parts is not None:
-            train = parts.train
-            attempt(lambda: output_names(config, train))  # the whole batch
+    if planned is not None:
+        # of the run as it will be: only the steps that are tried are of one device
+        fresh = start is None or (start.checkpoint is None and not start.complete)
+        parts = attempt(
+            lambda: build_parts(config, planned, fresh=fresh, kind=_Measured, stage=False)
+        )
     problems.tell()
-    assert plan and asked and start is not None and parts
+    assert plan and planned and start is not None and parts
     starts = "is complete" if start.complete else "a new run"
     if start.checkpoint is not None:
         starts = f"goes on from {start.checkpoint.name}"
-    return _rehearse(config, tried, plan, planned, parts, f"{run.path}", starts)
+    try:
+        return _rehearse(config, plan, planned, parts, f"{run.path}", starts)
+    except (RuntimeError, MemoryError) as error:
+        failure = failure_of(error, tried_config(config, plan, planned), plan)
+        if failure is None:
+            raise
+        raise WorkError(f"--dry-run: {failure}", of_all_ranks=failure.of_all_ranks) from error
 
 
 class _Measured(ImageClassifier):
@@ -139,7 +148,7 @@ class _Measured(ImageClassifier):
     activations = 0
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
-        if batch_idx:
+        if self.activations:
             return super().training_step(batch, batch_idx)
         own = {tensor.untyped_storage().data_ptr() for tensor in self.state_dict().values()}
         seen: dict[int, int] = {}
@@ -163,6 +172,7 @@ class _Clock(L.Callback):
         self.device = device
         self.seconds: list[float] = []
         self._since = 0.0
+        self._first = True
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._since = self._now()
@@ -175,8 +185,9 @@ class _Clock(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if batch_idx:
+        if not self._first:
             self.seconds.append(self._now() - self._since)
+        self._first = False
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -192,31 +203,34 @@ def _asked(config: Config, devices: int | None, num_nodes: int | None) -> tuple[
     return devices or plan.devices, num_nodes or plan.num_nodes
 
 
-def _tried(config: Config, plan: Plan, asked: tuple[int, int] | None) -> Config:
-    """The same run on one device, with the batch that a device will have, or a part of it."""
-    world = (asked[0] * asked[1] if asked else 1) * config.trainer.accumulate
-    batch = max(2, config.data.global_batch_size // world)
+def tried_config(config: Config, plan: Plan, planned: Plan) -> Config:
+    """The same run on one device, with the batch that a device will have, or a part of it.
+
+    What can go wrong by the shape of a batch goes wrong alike: one image stays one image, and
+    images have the largest size that they grow to (the smallest is `check_batch_norm`'s matter).
+    """
+    batch = planned.batch_size(config)
     if plan.accelerator == "cpu":
         batch = min(batch, CPU_IMAGES)
+    if config.trainer.sync_batchnorm and planned.world_size > 1:
+        batch = max(2, batch)  # batch norm sees those of the other devices, too
     return replace(
         config,
         data=replace(config.data, global_batch_size=batch),
-        optim=replace(config.optim, lr_batch=0),
+        augment=replace(config.augment, start_size=0, grow_from=0.0, grow_until=0.0),
         trainer=replace(config.trainer, devices="1", num_nodes="1", accumulate=1),
     )
 
 
 def _rehearse(
-    config: Config,
-    tried: Config,
-    plan: Plan,
-    planned: Plan,
-    parts: Parts,
-    run: str,
-    starts: str,
+    config: Config, plan: Plan, planned: Plan, parts: Parts, run: str, starts: str
 ) -> DryRun:
     model = parts.classifier.model
     assert isinstance(model, Res2NetClassifier)
+    tried = tried_config(config, plan, planned)
+    images = build_data(tried, plan, parts.train, parts.val)
+    if config.trainer.compile:
+        model.compile()
     clock = _Clock(torch.device(plan.accelerator))
     if plan.accelerator == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -230,19 +244,20 @@ def _rehearse(
             enable_checkpointing=False,
             default_root_dir=directory,
             max_steps=STEPS,
+            max_epochs=-1,  # an epoch may have one step
             limit_val_batches=1,
             check_val_every_n_epoch=10**9,  # the steps are timed without it
         )
-        trainer.fit(parts.classifier, parts.data)
+        trainer.fit(parts.classifier, images)
         file = Path(directory) / "last.ckpt"
         trainer.save_checkpoint(file, weights_only=False)
         assert is_sound(file)
         apply_weights(model, read_weights(file, backbone_only=True))
         checkpoint_bytes = file.stat().st_size
-        trainer.validate(parts.classifier, parts.data, verbose=False)
+        trainer.validate(parts.classifier, images, verbose=False)
 
-    data = build_data(config, planned, parts.train, parts.val)
-    rates = rates_of(config, data.steps_per_epoch)
+    planned_rates = rates_of(config, parts.data.steps_per_epoch)
+    rates = planned_rates.rates
     batch = planned.batch_size(config)
     share = batch / tried.data.global_batch_size
     parameters = sum(p.numel() for p in model.parameters())
@@ -254,7 +269,8 @@ def _rehearse(
         # weights and optimizer are what a checkpoint holds, gradients as many numbers as learn
         memory = checkpoint_bytes + 4 * learning + int(parts.classifier.activations * share)
     seconds = min(clock.seconds) * share * config.trainer.accumulate
-    steps = len(rates.rates)
+    seconds *= _pixels(parts.data, config.trainer.max_epochs)
+    steps = len(rates)
     return DryRun(
         run=run,
         starts=starts,
@@ -272,9 +288,9 @@ def _rehearse(
         num_nodes=planned.num_nodes,
         accumulate=config.trainer.accumulate,
         batch_per_device=batch,
-        lr_first=rates.rates[0],
-        lr_peak=max(rates.rates),
-        lr_last=rates.rates[-1],
+        lr_first=rates[0],
+        lr_peak=rates[rates.highest],
+        lr_last=rates[-1],
         checkpoint_bytes=checkpoint_bytes,
         kept_bytes=KEPT * checkpoint_bytes,
         accelerator=plan.accelerator,
@@ -282,8 +298,18 @@ def _rehearse(
         step_seconds=seconds,
         memory_bytes=memory,
         hours=seconds * steps / 3600,
-        messages=(*parts.messages, *filter(None, [rates.announcement])),
+        messages=(*parts.messages, *filter(None, [planned_rates.announcement])),
     )
+
+
+def _pixels(data: ImageDataModule, epochs: int) -> float:
+    """The mean share of the pixels of the largest images that training images have, while they
+    grow: as many epochs as are looked at whatever their number."""
+    size, looked_at = data.train_image_size, min(epochs, 100)
+    sizes = (
+        data.augmentation.size(index * epochs // looked_at, size) for index in range(looked_at)
+    )
+    return sum((grown / size) ** 2 for grown in sizes) / looked_at
 
 
 def _time(hours: float) -> str:

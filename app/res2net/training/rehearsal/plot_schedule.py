@@ -14,7 +14,7 @@ from res2net.training.data import build_data, check_global_batch, open_data
 from res2net.training.optim.freezing import freeze_parts, frozen_parts
 from res2net.training.optim.groups import parameter_groups
 from res2net.training.optim.optimizers import scaled_lr
-from res2net.training.optim.schedules import check_schedule, lr_factor
+from res2net.training.optim.schedules import Rates, check_schedule
 from res2net.training.plan import make_plan
 from res2net.zoo import create_model
 
@@ -23,8 +23,7 @@ from res2net.zoo import create_model
 class PlannedRates:
     """What the schedule will do."""
 
-    steps_per_epoch: int
-    rates: list[float]
+    rates: Rates
     """Of each optimizer step, for the peak's scale of 1."""
     layer_scales: list[float]
     """What the layers that learn multiply them by, from the stem on, each once; without the
@@ -34,17 +33,18 @@ class PlannedRates:
     """What `optim.lr_batch` did; empty if nothing."""
 
     @property
-    def peak_step(self) -> int:
-        return self.rates.index(max(self.rates))
+    def steps_per_epoch(self) -> int:
+        return self.rates.steps_per_epoch
 
     def to_dict(self) -> dict[str, Any]:
         """The ends as plain values."""
+        peak = self.rates.highest
         return {
             "steps": len(self.rates),
             "steps_per_epoch": self.steps_per_epoch,
             "first": self.rates[0],
-            "peak": self.rates[self.peak_step],
-            "peak_step": self.peak_step,
+            "peak": self.rates[peak],
+            "peak_step": peak,
             "last": self.rates[-1],
             "layer_scales": self.layer_scales,
             "head_scale": self.head_scale,
@@ -52,7 +52,7 @@ class PlannedRates:
 
     def lines(self) -> list[str]:
         """The ends, for people."""
-        last, peak = len(self.rates) - 1, self.peak_step
+        last, peak = len(self.rates) - 1, self.rates.highest
         ends = (
             f"lr {self.rates[0]:.3g} at the first step, {self.rates[peak]:.3g} at its peak "
             f"(step {peak}, epoch {peak / self.steps_per_epoch:.3g}), {self.rates[last]:.3g} at "
@@ -68,7 +68,7 @@ class PlannedRates:
 
 
 def plan_rates(config: Config) -> PlannedRates:
-    """Compute the learning rate of every step of the run.
+    """The learning rate of every step of the run.
 
     Raises:
         InputError, WorkError: as `training.run.train`; no run is begun.
@@ -84,14 +84,8 @@ def plan_rates(config: Config) -> PlannedRates:
 def rates_of(config: Config, steps_per_epoch: int) -> PlannedRates:
     """The learning rate of every step of a run with so many in an epoch."""
     lr, announcement = scaled_lr(config.optim, config.data.global_batch_size)
-    epochs = config.trainer.max_epochs
-    rates = [
-        lr * lr_factor(step, config.schedule, steps_per_epoch=steps_per_epoch, max_epochs=epochs)
-        for step in range(steps_per_epoch * epochs)
-    ]
-    return PlannedRates(
-        steps_per_epoch, rates, _layer_scales(config), config.optim.head_lr, announcement
-    )
+    rates = Rates(lr, config.schedule, steps_per_epoch, config.trainer.max_epochs)
+    return PlannedRates(rates, _layer_scales(config), config.optim.head_lr, announcement)
 
 
 def plot_schedule(config: Config, picture: Path) -> PlannedRates:

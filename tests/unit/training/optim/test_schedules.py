@@ -1,6 +1,7 @@
 """The learning rate at each step, against torch's and timm's schedulers and formulas anew."""
 
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch.optim.lr_scheduler import (
 
 from res2net.config.schema_learning import ScheduleConfig
 from res2net.errors import InputError
-from res2net.training.optim.schedules import check_schedule, lr_factor
+from res2net.training.optim.schedules import Rates, check_schedule, lr_factor
 
 PER_EPOCH = 6
 
@@ -219,3 +220,47 @@ def test_what_does_not_go_together() -> None:
     assert str(caught.value) == "schedule.warmup_epochs=10.5: at most trainer.max_epochs=10"
     with pytest.raises(InputError, match=r"give schedule\.warmup_epochs, or choose cosine"):
         check_schedule(ScheduleConfig(name="one_cycle"), max_epochs=10)
+
+
+def test_rates_are_those_of_each_step_and_their_highest_is_found_without_walking() -> None:
+    draw = random.Random(0)
+    for _ in range(400):
+        epochs, per_epoch = draw.randint(1, 6), draw.randint(1, 7)
+        schedule = ScheduleConfig(
+            name=draw.choice(["cosine", "step", "linear", "one_cycle", "constant"]),
+            by=draw.choice(["step", "epoch"]),
+            warmup_epochs=draw.choice([0.0, 0.3, 1.0, 2.5, float(epochs)]),
+            warmup_start=draw.choice([0.0, 0.01, 1.0]),
+            end_factor=draw.choice([0.0, 0.1, 1.0]),
+            step_epochs=draw.choice([0.01, 0.5, 2.0]),
+            milestones=draw.choice([(), (0.5, 1.0), (1.5, 2.0, 9.0)]),
+            gamma=draw.choice([0.1, 1.0]),
+        )
+        rates = Rates(0.5, schedule, per_epoch, epochs)
+        every = [0.5 * factor for factor in factors(epochs, per_epoch=per_epoch, **vars(schedule))]
+        assert [rates[step] for step in range(len(rates))] == every == rates[:]
+        assert rates[-1] == every[-1]
+        assert rates.highest == every.index(max(every)), schedule
+    with pytest.raises(IndexError):
+        rates[len(rates)]
+
+
+@pytest.mark.parametrize("schedule", [
+    ScheduleConfig(warmup_epochs=1e6, name="one_cycle"),
+    ScheduleConfig(warmup_epochs=3e5),
+    ScheduleConfig(name="step", step_epochs=0.001, warmup_epochs=1e6, by="epoch"),
+])  # fmt: skip
+def test_the_longest_run_takes_no_longer(
+    schedule: ScheduleConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def counted(step: int, *arguments: Any, **options: Any) -> float:
+        asked.append(step)
+        return lr_factor(step, *arguments, **options)
+
+    monkeypatch.setattr("res2net.training.optim.schedules.lr_factor", counted)
+    rates = Rates(0.1, schedule, 2**20, 1_000_000)
+    assert 0 <= rates.highest < len(rates) == 2**20 * 1_000_000
+    assert math.isfinite(rates[0] + rates[-1])
+    assert len(asked) < 100

@@ -14,7 +14,7 @@ def test_the_ends_of_the_quickstart() -> None:
     # 1,437 training images in batches of 64
     assert (planned.steps_per_epoch, len(planned.rates)) == (22, 440)
     assert planned.rates[0] == pytest.approx(0.001)
-    assert planned.peak_step == 22 and planned.rates[22] == pytest.approx(0.1)
+    assert planned.rates.highest == 22 and planned.rates[22] == pytest.approx(0.1)
     assert planned.rates[-1] == pytest.approx(0.01, rel=1e-3) and planned.rates[-1] > 0.01
     assert planned.lines() == [
         "lr 0.001 at the first step, 0.1 at its peak (step 22, epoch 1), 0.01 at the last (step "
