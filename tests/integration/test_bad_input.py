@@ -132,6 +132,13 @@ def test_resume_from_a_file_of_weights(refused: Refused, tmp_path: Path) -> None
     assert "model.weights=weights.pth" in line
 
 
+@pytest.mark.parametrize("key", ["run.resume", "model.weights", "loss.teacher"])
+@pytest.mark.timeout(60)
+def test_a_device_is_no_file(refused: Refused, key: str) -> None:
+    """One without an end was read for ever."""
+    assert "/dev/zero" in refused("train", "quickstart", f"{key}=/dev/zero")
+
+
 def test_unknown_verb(refused: Refused) -> None:
     line = refused("trian", "quickstart")
     assert "'trian'" in line and "did you mean train" in line

@@ -212,7 +212,7 @@ def test_memory_that_is_not_there_is_told_in_one_line(
         torch.empty(2**50)
 
     monkeypatch.setattr(ImageClassifier, "training_step", full)
-    for option in (["--dry-run"], []):
+    for option in (["--dry-run"], ["--find-lr"], []):
         assert main(["train", "quickstart", *option]) == 1
         line = capsys.readouterr().err.splitlines()[-1]
         assert line.startswith("error: ") and "out of memory with" in line

@@ -9,10 +9,9 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
 
 from res2net.config.schema import Config
 from res2net.config.values import (
@@ -65,8 +64,8 @@ def load_config(source: str, overrides: Sequence[str]) -> Config:
             values.setdefault(group, {})[leaf] = value
     if problems:
         raise InputError("; ".join(problems))
-    tree = OmegaConf.merge(OmegaConf.structured(Config), values)
-    return cast(Config, OmegaConf.to_object(tree))
+    # every value is typed already
+    return Config(**{group: schema(**values.get(group, {})) for group, schema in GROUPS.items()})
 
 
 def recipes() -> dict[str, Path]:

@@ -225,9 +225,10 @@ def is_sound(path: Path) -> bool:
     of its content.
 
     PyTorch alone does not notice a flipped bit. Compressed parts, which PyTorch never writes, are
-    not looked into: they may declare any size.
+    not looked into: they may declare any size. What is no file, as a device or a pipe, is not
+    read: it may have no end.
     """
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():
         return False
     try:
         if _declares_too_much(path):

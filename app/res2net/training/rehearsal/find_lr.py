@@ -24,6 +24,7 @@ from res2net.errors import InputError, WorkError
 from res2net.files.runs import is_rank_zero, say
 from res2net.plots.schedule import draw_lr_search
 from res2net.training.classifier import ImageClassifier
+from res2net.training.failure import failure_of
 from res2net.training.parts import build_parts
 from res2net.training.plan import make_plan
 from res2net.training.trainer import training_trainer
@@ -146,6 +147,11 @@ def find_lr(config: Config, picture: Path | None = None) -> LrSearch:
                 num_training=STEPS,
                 update_attr=False,
             )
+        except (RuntimeError, MemoryError) as error:
+            failure = failure_of(error, config, plan)
+            if failure is None:
+                raise
+            raise WorkError(f"--find-lr: {failure}", of_all_ranks=failure.of_all_ranks) from error
         except SystemExit as error:  # Lightning's way to end after Ctrl-C
             raise KeyboardInterrupt("nothing was made") from error
     assert search is not None
