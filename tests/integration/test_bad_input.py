@@ -108,6 +108,7 @@ def test_existing_run(refused: Refused, tmp_path: Path) -> None:
     run = tmp_path / "checkpoints/quickstart"
     run.mkdir(parents=True)
     (run / "config.yaml").write_text("run: {name: quickstart}\n")
+    (run / "last.ckpt").touch()
     line = refused("train", "quickstart")
     assert "run.resume=auto" in line and "run.name=NAME" in line
 
