@@ -148,7 +148,9 @@ def test_when_one_rank_dies_the_others_end(tmp_path: Path, environment: dict[str
     assert not (run / "lock").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.soak)]
+)
 def test_torchrun_ends(tmp_path: Path, environment: dict[str, str], number: int) -> None:
     """It passes SIGTERM on; killed it can do nothing, but its ranks have each other and save."""
     torchrun = str(Path(COMMAND).with_name("torchrun"))
