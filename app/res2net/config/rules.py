@@ -242,8 +242,9 @@ RULES: dict[str, Rule | Range | Ranges] = {
     "trainer.devices": _number_or("auto", 1024),
     "trainer.num_nodes": _number_or("auto", 100_000),
     "trainer.accumulate": Range(1, 2**20),
-    # 69 days: longer than any job, and far below where clocks of 64 bits of nanoseconds end
-    "trainer.stall_minutes": Range(0.01, _MINUTES, or_zero=True),
+    # below a minute a first batch is taken for a stall; 69 days are longer than any job, and far
+    # below where clocks of 64 bits of nanoseconds end
+    "trainer.stall_minutes": Range(1, _MINUTES, or_zero=True),
     "checkpoint.every_steps": Range(0, _STEPS),
     "checkpoint.every_minutes": Range(0, _MINUTES),
     "logging.every_steps": Range(1, _STEPS),
