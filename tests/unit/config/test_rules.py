@@ -49,8 +49,9 @@ def test_a_number_has_bounds_on_both_sides(key: str) -> None:
 @pytest.mark.parametrize("key", NUMBERS)
 def test_the_bounds_themselves_are_taken_and_what_is_beyond_is_refused(key: str) -> None:
     found, kind = bounds(key), HINTS[key]
+    below = found.low / 2 if found.or_zero and kind is float else found.low - 1
     for bound, beyond, excluded in (
-        (found.low, found.low - 1, found.above),
+        (found.low, below, found.above),
         (found.high, found.high + 1, found.below),
     ):
         assert found.words in refused(key, str(kind(beyond)))
