@@ -164,6 +164,19 @@ def test_test_on_folders_that_are_not_the_classes(refused: Refused, tmp_path: Pa
     assert "3 class folders" in line and "10 outputs" in line
 
 
+def test_statistics_of_one_value(refused: Refused, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        network = create_model("res2net50_26w_4s", num_classes=10)
+    state = {key: torch.zeros(tensor.shape) for key, tensor in network.state_dict().items()}
+    torch.save(state, tmp_path / "weights.pth")
+    folder(tmp_path / "some", {str(digit): 1 for digit in range(10)})
+    line = refused(
+        *("test", "res2net50_26w_4s", "--weights=weights.pth", "--data=some", "--image-size=32"),
+        *("--recalibrate-bn=4", "--batch-size=1"),
+    )
+    assert "batch norm takes two or more: give --batch-size 2 or more" in line
+
+
 def test_batch_of_nothing(refused: Refused) -> None:
     assert "'0' is not an integer from " in refused("test", "any", "--batch-size=0")
 
