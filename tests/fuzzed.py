@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from fuzzing import FREE, MEGABYTE
 from res2net.cli import compare, status
@@ -21,7 +22,7 @@ from res2net.errors import InputError, WorkError
 from res2net.files.runs import RunDirectory
 from res2net.training.start import find_start
 from res2net.weights.preprocessing import preprocessing_of
-from res2net.zoo import open_model
+from res2net.zoo import create_model, open_model
 
 
 def use_run(path: Path) -> None:
@@ -46,6 +47,10 @@ def use_run(path: Path) -> None:
     # a run that is there and not resumed is refused anyway
     if len(refused) > 1:
         raise max(refused, key=lambda error: len(str(error)))
+
+
+with torch.device("meta"):  # its first use imports 900 modules
+    create_model("res2net20_cifar")
 
 
 @cache

@@ -30,6 +30,7 @@ from res2net.weights.infer import (
 from res2net.weights.read import (
     Weights,
     apply_weights,
+    fit_weights,
     misfits,
     read_state_dict,
     read_weights,
@@ -286,8 +287,13 @@ def _with_all(name: str, weights: Weights) -> Res2NetClassifier:
     """The network for these weights as they are; without batch norms if they have none."""
     if not weights.is_folded:
         if find_variant(name).name not in infer_variant(weights.state_dict, format=weights.format):
-            with torch.device("meta"):  # a file may name a larger one than it is, to be refused
-                create_model(name, weights=weights)
+            # a file may name a larger network than it holds: shapes tell, and take no memory
+            channels = image_channels(weights.state_dict)
+            with torch.device("meta"):
+                shapes = create_model(
+                    name, num_classes=weights.num_classes or None, in_channels=channels
+                )
+            fit_weights(shapes, weights)
         return create_model(name, weights=weights)
     plain = create_model(
         name, num_classes=weights.num_classes, in_channels=image_channels(weights.state_dict)

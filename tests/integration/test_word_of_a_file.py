@@ -266,6 +266,7 @@ DEEP = b"[" * 100_000
         ("metrics.csv", b'step,epoch,split,key,value\n"1,0,val,top1,1\n'),
         ("lock", DEEP[:9000]),
         ("lock", b'{"pid": ' + b"9" * 5000 + b"}"),
+        ("lock", HOLDER.to_json().replace("2026", "2026" * 2000).encode()),
         ("last.ckpt", b"PK\x03\x04" + b"\0" * 100),
         ("wandb-run-id", b"../../x\n" * 1000),
     ],

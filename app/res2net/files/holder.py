@@ -69,6 +69,8 @@ class Holder:
         return json.dumps(asdict(self)) + "\n"
 
 
+_LONGEST = 255
+"""Characters of a value; a name of a host has no more (RFC 1035)."""
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
@@ -98,7 +100,8 @@ def from_json(text: bytes) -> Holder | None:
     except (InputError, KeyError, TypeError):
         return None
     for field in fields(Holder):
-        if type(values[field.name]).__name__ != field.type:
+        value = values[field.name]
+        if type(value).__name__ != field.type or len(str(value)) > _LONGEST:
             return None
     holder = Holder(**values)
     # it becomes part of a file's name
