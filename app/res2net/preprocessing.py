@@ -34,6 +34,8 @@ _BEYOND = 1e18
 _SMALLEST_STD, _LARGEST_MEAN = 1e-3, 1e3
 """Of values 0..1; a network whose images were not divided has 1/255."""
 
+_LARGEST_RESIZED = 1 << 24
+"""Pixels of a whole image whose short side was resized: 64 MB, or what it has itself."""
 _PIECE = 2**17
 """Numbers that are normalised at a time on the CPU: half a megabyte of float32."""
 
@@ -97,12 +99,24 @@ class Preprocessing:
         mode = v2.InterpolationMode(self.interpolation)
         return v2.Compose(
             [
+                self._check_strip,
                 v2.RGB(),
                 v2.Resize(self.resize_size, interpolation=mode, antialias=True),
                 v2.CenterCrop(self.image_size),
                 v2.PILToTensor(),
             ]
         )
+
+    def _check_strip(self, image: Image) -> Image:
+        """The image itself. Raises InputError for one that would be resized to a huge strip."""
+        width, height = image.size
+        resized = self.resize_size**2 * max(width, height) // max(1, min(width, height))
+        if resized > max(_LARGEST_RESIZED, width * height):
+            raise InputError(
+                f"{width:,} x {height:,} pixels are {resized:,} with a short side of "
+                f"{self.resize_size}, more than {_LARGEST_RESIZED:,}: crop it first"
+            )
+        return image
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (N, 3, H, W) -> float32 of the same shape and memory format, on its device."""

@@ -56,6 +56,8 @@ def key_of(key: Any) -> Any:
     if isinstance(key, tuple):
         if len(key) > 8 or not all(isinstance(part, str | bytes | int | None) for part in key):
             raise TypeError
+        for part in key:
+            key_of(part)
     elif not isinstance(key, str | bytes | int | float | Inert | None):
         raise TypeError
     return key

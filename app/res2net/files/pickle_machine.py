@@ -170,6 +170,7 @@ class Machine:
         if not isinstance(args, tuple):
             raise TypeError
         if isinstance(callee, Maker):
+            self._spend(sum(map(_work, args)))
             made = callee.make(*args)
             # An argument may come from the memo, and again and again.
             self._spend(sys.getsizeof(made))
@@ -214,6 +215,13 @@ class Machine:
 
     def _stop(self, _: Any) -> None:
         self.result = self._stack.pop()
+
+
+def _work(argument: Any) -> int:
+    """What a maker has to do with an argument, which may come from the memo again and again."""
+    if isinstance(argument, str | bytes | bytearray):
+        return len(argument)
+    return _SLOT * len(argument) if isinstance(argument, list | tuple | dict | set) else 0
 
 
 _VALUES = frozenset(

@@ -65,12 +65,14 @@ def _check_shape(shape: Any, item: int, content: Any) -> None:
     """Raises ValueError unless `shape` counts what `content` holds."""
     if not isinstance(shape, tuple) or not isinstance(content, bytes | bytearray):
         raise ValueError("a damaged array")
+    if len(shape) > _DIMENSIONS:
+        raise ValueError("an array of too many dimensions")
     size = item
     for length in shape:
         if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length < 1 << 62:
             raise ValueError("a damaged array")
         size *= length
-    if len(shape) > _DIMENSIONS or size != len(content):
+    if size != len(content):
         raise ValueError("an array of another size than its bytes")
 
 
@@ -81,10 +83,13 @@ def _array_of_buffer(content: Any, kind: Any, shape: Any, order: Any) -> Pickled
     return array
 
 
-def _number(kind: Any, content: Any) -> int | float | complex | bool:
+def _number(kind: Any, content: Any) -> int | float | complex | bool | Inert:
     if not isinstance(kind, PickledType):
         raise TypeError
-    dtype = kind.make()
+    try:
+        dtype = kind.make()
+    except ValueError:  # text, a date: it lies beside weights and is not needed
+        return Inert("numpy.generic")
     _check_shape((), dtype.itemsize, content)
     number: int | float | complex | bool = np.frombuffer(content, dtype)[0].item()
     return number

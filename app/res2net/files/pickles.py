@@ -108,6 +108,10 @@ def _set_of(*values: Any) -> set[Any]:
     return set(map(key_of, given))
 
 
+def _frozen_set_of(*values: Any) -> frozenset[Any]:
+    return frozenset(_set_of(*values))
+
+
 def _byte_array(*given: Any) -> bytes:
     """Of bytes alone: `bytearray(n)` is `n` of them."""
     if not given:
@@ -129,7 +133,12 @@ PLAIN: Mapping[str, Any] = {
     **{
         f"{home}.{name}": Maker(make)
         for home in ("builtins", "__builtin__")
-        for name, make in (("set", _set_of), ("bytearray", _byte_array), ("bytes", _byte_array))
+        for name, make in (
+            ("set", _set_of),
+            ("frozenset", _frozen_set_of),
+            ("bytearray", _byte_array),
+            ("bytes", _byte_array),
+        )
     },
 }
 """The names by which pickles of any format spell plain values."""

@@ -136,7 +136,11 @@ def _read_ahead(
     """Names and pixels uint8 (3, S, S) in order."""
 
     def read(name: str, image: ImageLike) -> torch.Tensor:
-        return transform(read_image(image, source=name))
+        loaded = read_image(image, source=name)
+        try:
+            return transform(loaded)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
 
     pool = ThreadPoolExecutor(_READERS)
     try:

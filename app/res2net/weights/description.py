@@ -46,7 +46,7 @@ def read_description(stored: Any) -> Description:
         raise InputError(f"its description {METADATA_KEY!r} is not one of this project")
     schema = stored["schema"]
     if type(schema) is not int or schema != SCHEMA:
-        shown = f"{schema:.20g}" if isinstance(schema, (int, float)) else type(schema).__name__
+        shown = repr(schema)[:20] if type(schema) in (int, float) else type(schema).__name__
         raise InputError(f"its description has schema {shown}, this version reads {SCHEMA}")
     try:
         return Description(

@@ -39,7 +39,16 @@ def read_paddle(file: Path) -> dict[str, torch.Tensor]:
         raise DamagedFileError("is damaged, cut short or no file of PaddlePaddle") from error
     if not isinstance(stored, Mapping):
         raise InputError(f"holds a {type(stored).__name__}, not a table of weights")
-    return {key: _tensor(key, value) for key, value in stored.items() if key != _OTHER_NAMES}
+    tensors: dict[str, torch.Tensor] = {}
+    left = 2 * file.stat().st_size
+    for key, value in stored.items():
+        if key == _OTHER_NAMES:
+            continue
+        tensors[key] = _tensor(key, value)
+        left -= tensors[key].nbytes
+        if left < 0:  # many arrays of the same bytes
+            raise InputError("its arrays are more than twice the file")
+    return tensors
 
 
 def _tensor(key: object, value: object) -> torch.Tensor:

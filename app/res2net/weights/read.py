@@ -15,6 +15,7 @@ import torch
 
 from res2net import imagenet
 from res2net.errors import DamagedFileError, InputError
+from res2net.files.inert import Inert
 from res2net.models.head import Res2NetClassifier
 from res2net.models.variants import VARIANTS
 from res2net.preprocessing import Preprocessing
@@ -31,6 +32,7 @@ from res2net.weights.stored import (
 )
 
 _FC_WEIGHT = "head.fc.weight"
+_LONGEST_KEY = 100
 _FC_BIAS = "head.fc.bias"
 
 
@@ -233,12 +235,21 @@ def _check_meaning(weights: Weights, variant: str) -> None:
         )
 
 
+def _short(key: object) -> str:
+    shown = repr(key) if isinstance(key, str | int | float | bytes | None) else type(key).__name__
+    return shown if len(shown) <= _LONGEST_KEY else f"{shown[:_LONGEST_KEY]}..."
+
+
 def _our_keys(tensors: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], Format]:
     if not tensors:
         raise InputError("holds no weights")
     for key, value in tensors.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise InputError(f"entry {key!r} is a {type(value).__name__}, not a tensor")
+        name = value.name if isinstance(value, Inert) else type(value).__name__
+        if isinstance(value, torch.Tensor) and value.is_complex():
+            name = "tensor of complex numbers"
+        elif isinstance(key, str) and isinstance(value, torch.Tensor):
+            continue
+        raise InputError(f"entry {_short(key)} is a {name}, not a tensor of numbers")
     return to_ours(strip_wrappers(tensors))
 
 
@@ -250,6 +261,8 @@ def _describe(
         if _FC_WEIGHT not in state_dict or state_dict[_FC_WEIGHT].ndim != 2:
             name, _ = as_there(_FC_WEIGHT, (), format=format, ours=state_dict)
             raise InputError(f"its classifier has no matrix {name}")
+        if not state_dict[_FC_WEIGHT].numel():
+            raise InputError("its classifier has no numbers")
         num_classes = state_dict[_FC_WEIGHT].shape[0]
     if description is None:
         foreign = format != "res2net" and num_classes == imagenet.NUM_CLASSES

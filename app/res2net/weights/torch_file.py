@@ -34,6 +34,8 @@ _DAMAGES = (
     DamagedFileError, zipfile.BadZipFile, struct.error, ArithmeticError, LookupError, MemoryError,
     NotImplementedError, TypeError, ValueError,
 )  # fmt: skip
+_DIMENSIONS = 64
+"""More than PyTorch's tensors have."""
 _ALIGNMENT = 16
 """Bytes. `torch.save` aligns to 64; what is off is copied to where it may be read at once."""
 
@@ -41,8 +43,9 @@ _DTYPES = {
     str(dtype): dtype
     for dtype in (
         torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
-        torch.float8_e5m2, torch.complex64, torch.complex128, torch.int64, torch.int32,
-        torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool,
+        torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.complex32,
+        torch.complex64, torch.complex128, torch.int64, torch.int32, torch.int16, torch.int8,
+        torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool,
     )
 }  # fmt: skip
 _STORAGES = {
@@ -51,6 +54,7 @@ _STORAGES = {
         ("Double", torch.float64), ("Float", torch.float32), ("Half", torch.float16),
         ("BFloat16", torch.bfloat16), ("Long", torch.int64), ("Int", torch.int32),
         ("Short", torch.int16), ("Char", torch.int8), ("Byte", torch.uint8), ("Bool", torch.bool),
+        ("QInt8", torch.int8), ("QUInt8", torch.uint8), ("QInt32", torch.int32),
         ("ComplexFloat", torch.complex64), ("ComplexDouble", torch.complex128),
     )
 } | {"torch.storage.UntypedStorage": torch.uint8}  # fmt: skip
@@ -72,9 +76,10 @@ _INERT = frozenset(
                 "wrapper_subclass",
             )
         ),
-        "torch._tensor._rebuild_from_type_v2",
         *(f"torch.{kind}" for kind in ("per_tensor_affine", "per_channel_affine")),
-        *(f"torch.{kind}Storage" for kind in ("QInt8", "QUInt8", "QInt32")),
+        "torch.Tensor",
+        "torch.nn.parameter.Buffer",
+        "torch.nn.parameter.Parameter",
     }
 )  # fmt: skip
 
@@ -234,6 +239,7 @@ def _read_pickle(
             "torch._utils._rebuild_tensor": Maker(_tensor),
             "torch._utils._rebuild_tensor_v2": Maker(_tensor),
             "torch._utils._rebuild_tensor_v3": Maker(_tensor_of_kind),
+            "torch._tensor._rebuild_from_type_v2": Maker(_tensor_of_type),
             "torch._utils._rebuild_parameter": Maker(_parameter),
             "torch._utils._rebuild_parameter_with_state": Maker(_parameter),
         },
@@ -243,10 +249,13 @@ def _read_pickle(
     )
 
 
-def _tensor(reference: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor | Inert:
+def _tensor(
+    reference: Any, offset: Any, size: Any, stride: Any, *more: Any
+) -> torch.Tensor | Inert:
     """A dense tensor on the memory of a storage."""
-    if isinstance(reference, Inert):
-        return Inert("torch.Tensor")
+    flags = more[2] if len(more) > 2 else None
+    if isinstance(reference, Inert) or flags:  # read with another sign than it is stored with
+        return Inert("torch.Tensor with flags")
     storage, dtype = reference
     return _on_storage(storage, dtype, offset, size, stride)
 
@@ -268,16 +277,26 @@ def _on_storage(
         raise TypeError
     if not all(map(_is_count, (offset, *size, *stride))):
         raise TypeError
+    if len(size) > _DIMENSIONS:
+        raise ValueError("too many dimensions")
     count = 1
     for length in size:
         count *= length
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     held = storage.nbytes() // dtype.itemsize
-    # `count`: a stride of 0 makes many of one, which grow to their full size when they are copied
-    if count and (last >= held or count > held):
+    if count and last >= held:
         raise ValueError("more declared than there is")
+    if count > held:  # a stride of 0 makes many of one, which grow to their full size as copies
+        raise InputError(f"holds an expanded tensor, {count:,} numbers of {held:,}: save its clone")
     tensor = torch.empty(0, dtype=dtype)
     return tensor.set_(storage, offset if count else 0, size, stride)
+
+
+def _tensor_of_type(make: Any, kind: Any, args: Any, *_: Any) -> Any:
+    """A tensor of a type of its own, as a buffer is one: the plain tensor."""
+    if not isinstance(make, Maker) or not isinstance(args, tuple):
+        return Inert("torch.Tensor of another type")
+    return make.make(*args)
 
 
 def _parameter(tensor: Any, *_: Any) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from forged import Call, spell
 from res2net.errors import DamagedFileError
 from res2net.files.inert import Inert, RefusedNameError
-from res2net.files.pickled_arrays import NUMPY
+from res2net.files.pickled_arrays import NUMPY, PickledArray
 from res2net.files.pickles import PLAIN, budget_of, read_pickle
 
 
@@ -100,6 +100,7 @@ FORGERIES = {
     "a shape that overflows": array_of(Call("numpy.dtype", "f8"), ADDRESS, (1 << 61, 1 << 61, 8)),
     "a negative shape": array_of(Call("numpy.dtype", "f8"), ADDRESS, (-1,)),
     "a shape of text": array_of(Call("numpy.dtype", "f8"), ADDRESS, ("1",)),
+    "dimensions by the thousand": array_of(Call("numpy.dtype", "f8"), ADDRESS, (1 << 61,) * 20_000),
     "a hundred dimensions": array_of(Call("numpy.dtype", "f8"), ADDRESS, (1,) * 100),
     "a kind of text": array_of(Call("numpy.dtype", "S8"), ADDRESS),
     "a kind of a list": array_of(Call("numpy.dtype", ["a"]), ADDRESS),
@@ -115,8 +116,11 @@ def test_forged_arrays_are_refused(name: str) -> None:
         value = read(b"\x80\x02" + spell(FORGERIES[name]) + b".")
     except DamagedFileError:
         return
-    with pytest.raises(ValueError):
-        value.make()
+    if isinstance(value, PickledArray):
+        with pytest.raises(ValueError):
+            value.make()
+    else:  # beside the weights it may lie, unmade
+        assert isinstance(value, Inert)
 
 
 def test_unknown_names_are_refused_and_inert_ones_called_by_nobody() -> None:
@@ -150,6 +154,19 @@ HARMS = {
     "an extension": b"\x80\x02\x82\x01.",
     "a reference": b"\x80\x02K\x01Q.",
     "a key that takes for ever": b"\x80\x02})q\x00" + BILLION + b"h\x3cK\x01s.",
+    "keys of keys that collide": pickle.dumps(
+        {(n * ((1 << 61) - 1), 0): 0 for n in range(1, 2000)}, 2
+    ),
+    "a set made a thousand times": b"\x80\x02("
+    + b"K\x01" * 100_000
+    + b"lq\x00("
+    + b"cbuiltins\nset\nh\x00\x85R" * 1000
+    + b"l.",
+    "a table made a thousand times": b"\x80\x02("
+    + b"K\x01K\x02\x86" * 50_000
+    + b"lq\x00("
+    + b"ccollections\nOrderedDict\nh\x00\x85R" * 1000
+    + b"l.",
     "keys that collide": pickle.dumps({n * ((1 << 61) - 1): 0 for n in range(1, 2000)}, 2),
     "a frozen set of lists": b"\x80\x04(]\x91.",
     "bytes by the million": b"\x80\x02cbuiltins\nbytearray\nK\x7f\x85R.",

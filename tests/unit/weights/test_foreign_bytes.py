@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forged import Call, Constant, Reference, forged, summed, torch_legacy, torch_zip
+from forged import Call, Constant, Reference, forged, spell, summed, torch_legacy, torch_zip
 from fuzzing import Reader
+from res2net.weights.torch_file import read_torch
 from res2net.zoo import create_model
 
 V2 = "torch._utils._rebuild_tensor_v2"
@@ -55,6 +57,10 @@ DECLARED = {
     "a storage with a key of a list": tensor(0, (2,), (1,), key=["0"]),
     "a shape of 4 GiB": tensor(0, (1 << 30,), (1,)),
     "a shape of 4 GiB in steps of nothing": tensor(0, (1 << 30,), (0,)),
+    "dimensions by the thousand": tensor(0, (1 << 40,) * 20_000, (1,) * 20_000),
+    "another sign than is stored": Call(
+        V2, storage(), 0, (2,), (1,), False, Call("collections.OrderedDict"), {"neg": True}
+    ),
     "a shape that overflows": tensor(0, (1 << 32, 1 << 32), (1 << 32, 1)),
     "a step beyond": tensor(0, (2,), (1 << 40,)),
     "a step back": tensor(0, (2,), (-1,)),
@@ -142,6 +148,48 @@ def test_shapes_of_paddle(tmp_path: Path, reader: Reader, shape: Any) -> None:
     outcome = reader.read_path(path, size=path.stat().st_size)
     outcome.check()
     assert outcome.kind == "refused" and outcome.memory < 16 * MIB
+
+
+def test_arrays_that_share_their_bytes(tmp_path: Path, reader: Reader) -> None:
+    """Each would be a tensor of its own."""
+    kind = Call("numpy.dtype", "u1", 0, 1, state=(3, "|", None, None, None, -1, -1, 0))
+    array = spell(Call("numpy.core.multiarray._reconstruct", Constant("numpy.ndarray"), (0,), b"b"))
+    shared = spell(bytes(MIB)) + b"q\x07" + b"0"
+    state = b"(K\x01" + spell((MIB,)) + spell(kind) + b"\x89h\x07tb"
+    many = b"".join(spell(f"fc_{n}.w_0") + array + state for n in range(500))
+    path = tmp_path / "a.pdparams"
+    path.write_bytes(b"\x80\x03" + shared + b"}(" + many + b"u.")
+    outcome = reader.read_path(path, size=path.stat().st_size)
+    outcome.check()
+    assert "its arrays are more than twice the file" in outcome.detail
+
+
+def test_a_head_of_many_rows_of_nothing(reader: Reader) -> None:
+    """No network is made for its 2^40 classes."""
+    torch.manual_seed(0)
+    tensors = create_model("res2net20_cifar").state_dict()
+    tensors["head.fc.weight"] = torch.empty(1 << 40, 0)
+    stream = io.BytesIO()
+    torch.save(tensors, stream)
+    assert "its classifier has no numbers" in reader.read(stream.getvalue()).detail
+
+
+def test_what_pytorch_reads_too(tmp_path: Path) -> None:
+    """Buffers, quantized tensors and dates beside the weights."""
+    weight = torch.arange(6.0).reshape(2, 3)
+    quantized = torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)
+    stored = {
+        "buffer": torch.nn.Buffer(weight.t()),
+        "parameter": torch.nn.Parameter(weight[:, 1:]),
+        "beside": [quantized, np.str_("a"), np.datetime64("2026-01-01"), frozenset({1})],
+    }
+    for zipped in (True, False):
+        path = tmp_path / f"{zipped}.pth"
+        torch.save(stored, path, _use_new_zipfile_serialization=zipped)
+        read = read_torch(path)
+        assert torch.equal(read["buffer"], weight.t())
+        assert torch.equal(read["parameter"], weight[:, 1:])
+        assert read["beside"][3] == {1}
 
 
 # What is drawn

@@ -199,7 +199,7 @@ def _batch_of_bytes(form: _Form, place: Path, content: bytes) -> Split:
 
 def _names_of_pickle(form: _Form, place: Path, content: bytes) -> tuple[str, ...]:
     names = _unpickle(place, content).get(form.names_key)
-    if not isinstance(names, list):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{place}: no list {form.names_key!r}: not the published file")
     return tuple(str(name) for name in names)
 
@@ -213,7 +213,7 @@ def _batch_of_pickle(form: _Form, place: Path, content: bytes) -> Split:
         and pixels.shape[1:] == (_PIXELS,)
         and isinstance(labels, list)
         and 0 < len(labels) == len(pixels)
-        and all(isinstance(label, int) for label in labels)
+        and all(isinstance(label, int) and 0 <= label < 1 << 31 for label in labels)
     ):
         raise InputError(
             f"{place}: expected 'data' of uint8 (count, {_PIXELS}) and as many {form.label_key!r}: "
