@@ -139,7 +139,8 @@ def test_one_version_everywhere() -> None:
     assert {"cff-version", "title", "message", "authors", "license"} <= citation.keys()
     paper = citation["references"][0]
     assert paper["doi"] == "10.1109/TPAMI.2019.2938758" and len(paper["authors"]) == 6
-    latest = next(
+    headings = [
         line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")
-    )
+    ]
+    latest = next(heading for heading in headings if heading != "## Unreleased")
     assert latest == f"## {VERSION} ({citation['date-released']})"

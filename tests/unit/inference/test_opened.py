@@ -76,7 +76,9 @@ def test_preprocessing_that_is_known(run, network, tmp_path, monkeypatch):
     for wrong in ({"size": 3}, 224):
         with pytest.raises(InputError, match=r"preprocessing=.* expected a Preprocessing or some"):
             Predictor(run, preprocessing=wrong)
-    with pytest.raises(InputError, match=r"^preprocessing: image_size=-1: expected an integer of"):
+    with pytest.raises(
+        InputError, match=r"^preprocessing: image_size=-1: expected an integer from 1 to"
+    ):
         Predictor(run, preprocessing={"image_size": -1})
     monkeypatch.setattr("res2net.weights.preprocessing.identify", lambda source: "published")
     file = save_network(network, tmp_path / "bare.pth", described=False)
