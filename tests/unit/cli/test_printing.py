@@ -136,7 +136,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (path / "config.yaml").write_text(yaml.safe_dump(config))
         write_metrics(path / "metrics.csv", epochs=2)
         summary = {
-            "status": "\x1b[31m[red]",
+            "status": "completed",
+            "versions": {"\x1b[31m[red]": "\x07"},
             "val/top1": 0.5,
             "best": {"epoch": 1, "val/top1": 0.5},
         }
@@ -214,7 +215,8 @@ def test_every_verb(
     clean(Path("found.csv").read_text())
     assert len(no_formula(Path("found.csv").read_text())) > 2
     call("data", "shard", "data", "shards\x1b[1m\n")
-    overrides = ["data.root=data", "data.global_batch_size=2", "run.name=\x1b[31m[red]"]
+    overrides = ["data.root=data", "data.global_batch_size=2", "run.name=[red]"]
+    call("train", "folder_small", *overrides, "run.name=\x1b[31m[red]", "--dry-run", code=2)
     call("train", "folder_small", *overrides, "--plot-schedule=plan\x1b.png")
     call("train", "folder_small", *overrides, "data.on_corrupt=skip", "--preview=preview\x1b.png")
     for verb in ("models", "predict", "status", "compare", "train", "submit", "demo", "\x1b[1m\nx"):
