@@ -24,6 +24,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -126,7 +127,8 @@ class Reader:
     def close(self) -> None:
         """End the server; the example that was read last stays."""
         assert self._server.stdin and self._server.stdout
-        self._server.stdin.close()
+        with suppress(BrokenPipeError):  # it has ended, which `_answer` tells
+            self._server.stdin.close()
         self._server.wait(60)
         self._server.stdout.close()
 
@@ -153,9 +155,12 @@ class Reader:
 
     def _answer(self, path: Path, size: int, what: str) -> Outcome:
         assert self._server.stdin and self._server.stdout
-        print(json.dumps([what, str(path)]), file=self._server.stdin, flush=True)
+        with suppress(BrokenPipeError):
+            print(json.dumps([what, str(path)]), file=self._server.stdin, flush=True)
         line = self._server.stdout.readline()
-        assert line, "the reader cannot be imported, or crashes on what it is warmed with"
+        if not line:
+            code = self._server.wait(60)
+            raise AssertionError(f"the reader's server ended with {code}, not for an example")
         outcome = Outcome(**json.loads(line), size=size)
         if what == "read":
             self.kinds[outcome.kind] += 1

@@ -32,8 +32,9 @@ from res2net.weights.stored import (
 )
 
 _FC_WEIGHT = "head.fc.weight"
-_LONGEST_KEY = 100
 _FC_BIAS = "head.fc.bias"
+_LONGEST_KEY = 300
+"""Characters; the longest that are known have 90."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,14 +237,20 @@ def _check_meaning(weights: Weights, variant: str) -> None:
 
 
 def _short(key: object) -> str:
-    shown = repr(key) if isinstance(key, str | int | float | bytes | None) else type(key).__name__
-    return shown if len(shown) <= _LONGEST_KEY else f"{shown[:_LONGEST_KEY]}..."
+    # an integer may have more digits than Python writes
+    plain = isinstance(key, str | float | bytes | None) or (
+        isinstance(key, int) and abs(key) < 2**63
+    )
+    shown = repr(key) if plain else type(key).__name__
+    return shown if len(shown) <= 100 else f"{shown[:100]}..."
 
 
 def _our_keys(tensors: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], Format]:
     if not tensors:
         raise InputError("holds no weights")
     for key, value in tensors.items():
+        if isinstance(key, str) and len(key) > _LONGEST_KEY:
+            raise InputError(f"entry {_short(key)}: a name of {len(key):,} characters")
         name = value.name if isinstance(value, Inert) else type(value).__name__
         if isinstance(value, torch.Tensor) and value.is_complex():
             name = "tensor of complex numbers"

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from res2net.errors import InputError
 from res2net.preprocessing import Preprocessing
 from res2net.weights.formats import from_ours
-from res2net.weights.read import Weights, apply_weights, read_weights
+from res2net.weights.read import Weights, apply_weights, read_state_dict, read_weights
 from res2net.zoo import create_model
 
 NAME = "res2net20_cifar"
@@ -296,3 +296,19 @@ def test_metadata_of_another_kind(tmp_path, tensors, text, reason):
     path = tmp_path / "a.safetensors"
     save_file(tensors, path, metadata={"res2net": text})
     assert reason in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("x" * 301, "a name of 301 characters"),
+        (10**5000, "entry int is a Tensor, not a tensor"),
+        (-(10**5000), "entry int is a Tensor, not a tensor"),
+        (("a",) * 9999, "entry tuple is a Tensor, not a tensor"),
+    ],
+    ids=["long", "huge", "negative", "tuple"],
+)
+def test_names_of_tensors_that_are_none(tensors, key, reason):
+    with pytest.raises(InputError) as caught:
+        read_state_dict(tensors | {key: torch.zeros(1)})
+    assert reason in str(caught.value) and len(str(caught.value)) < 300
