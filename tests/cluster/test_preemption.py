@@ -136,7 +136,7 @@ def test_ten_signals(cluster: Cluster, tmp_path: Path, layout: tuple[str, ...]) 
 
 def test_time_limit_operator_and_scancel(cluster: Cluster, tmp_path: Path) -> None:
     """A job that never ends by itself: stopped in three ways, nothing is ever lost."""
-    limits = ("--time=1", "--signal=USR1@30")
+    limits = ("--time=2", "--signal=USR1@30")  # a minute and a half for the start-up
     asked = arguments(tmp_path, "long", 10_000)
     number = cluster.submit(tmp_path, *TWO_NODES, *limits, arguments=asked)
     run = tmp_path / "long"
