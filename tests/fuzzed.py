@@ -49,8 +49,11 @@ def use_run(path: Path) -> None:
         raise max(refused, key=lambda error: len(str(error)))
 
 
-with torch.device("meta"):  # its first use imports 900 modules
-    create_model("res2net20_cifar")
+@cache
+def _shapes() -> None:
+    """PyTorch's first network of shapes alone imports 900 modules, whatever the file."""
+    with torch.device("meta"):
+        create_model("res2net20_cifar")
 
 
 @cache
@@ -60,6 +63,7 @@ def _quickstart(*keys: str) -> Config:
 
 def use_weights(path: Path) -> None:
     """What verbs take from a file of weights: the network, and what it says of it."""
+    _shapes()
     _, weights = open_model(path)
     assert weights is not None
     preprocessing_of(weights)
